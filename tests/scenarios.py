@@ -1,0 +1,647 @@
+"""Scenarios with the right answer, as data: small histories that track generators are known to get wrong.
+
+They are stated on points and settings alone, so that the same list checks the reference implementation, the
+library and the whole system. `assert_expected` compares a result with what a scenario says.
+
+Positions "in metres on a line" lie on the equator, eastward from 10 degrees, where the length of a geodesic
+is exact to far below a millimetre. Unless a scenario says otherwise there is one user with one device, T
+(`minutes_between_routes`) is 30, M (`meters_between_routes`) is 500 and the rule is `implausible`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from random import Random
+from typing import Any
+
+from pyproj import Geod
+
+from tests.reference import Path, Point, Track
+
+WGS84 = Geod(ellps="WGS84")
+USER = "anna"
+DEVICE = "phone"
+ORIGIN = 10.0
+SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of one track; None where the scenario does not say."""
+
+    points: int
+    length_m: float | None = None
+    tolerance_m: float = 0.0
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    device: str | None = None
+    break_reason: str | None = None
+    gain_m: float | None = None
+    loss_m: float | None = None
+    has_elevation: bool | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    points: tuple[Point, ...]
+    """Every point that ever arrives, in the order of arrival."""
+    tracks: int
+    """The number of tracks in the end."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the defaults, for every user."""
+    expected: tuple[Expected, ...] = ()
+    """The tracks one by one, sorted by user, device and start; empty if only their number is known."""
+    leftover: int = 0
+    """The number of points in no track in the end."""
+    batches: tuple[tuple[Point, ...], ...] = ()
+    """The points as they arrive one lot after the other; empty if they come all at once."""
+    deleted: tuple[Point, ...] = ()
+    """Points deleted after everything has arrived."""
+    tracks_after: tuple[int, ...] = ()
+    """The number of tracks after each batch (before anything is deleted); empty if not stated."""
+    kept_ids: int | None = None
+    """How many tracks that exist after the first batch still exist, by id, in the end."""
+    points_per_day: Mapping[str, int] = field(default_factory=dict)
+    """The number of points of each chunk; empty if not stated."""
+    regenerate: tuple[str, ...] = ()
+    """Days to be computed once more when all is done; nothing may change by it."""
+
+    @property
+    def arrivals(self) -> tuple[tuple[Point, ...], ...]:
+        """The points as they arrive: at least one batch."""
+        return self.batches or (self.points,)
+
+    @property
+    def remaining(self) -> tuple[Point, ...]:
+        """The points that exist in the end."""
+        gone = set(self.deleted)
+        return tuple(point for point in self.points if point not in gone)
+
+
+def assert_expected(scenario: Scenario, tracks: Sequence[Track], leftover: int) -> None:
+    """Compare a result, sorted by user, device and start, with what the scenario says of its end."""
+    name = scenario.name
+    assert len(tracks) == scenario.tracks, f"{name}: {len(tracks)} tracks, expected {scenario.tracks}"
+    assert leftover == scenario.leftover, f"{name}: leftover {leftover}, expected {scenario.leftover}"
+    if not scenario.expected:
+        return
+    for number, (track, expected) in enumerate(zip(tracks, scenario.expected, strict=True)):
+        where = f"{name}: track {number}: "
+        assert track.points == expected.points, f"{where}{track.points} points, expected {expected.points}"
+        if expected.length_m is not None:
+            off = abs(track.length_mm / 1000 - expected.length_m)
+            assert off <= expected.tolerance_m, f"{where}{track.length_mm} mm, expected {expected.length_m} m"
+        for attribute in ("started_ms", "ended_ms", "device", "break_reason", "path"):
+            want, got = getattr(expected, attribute), getattr(track, attribute)
+            assert want is None or got == want, f"{where}{attribute} is {got!r}, expected {want!r}"
+        if expected.started_ms is not None and expected.ended_ms is not None:
+            assert track.duration_ms == expected.ended_ms - expected.started_ms, f"{where}{track.duration_ms} ms"
+        for want, got in (
+            (expected.gain_m, track.elevation_gain_cm),
+            (expected.loss_m, track.elevation_loss_cm),
+        ):
+            assert want is None or got == want * 100, f"{where}elevation {got} cm, expected {want} m"
+        if expected.has_elevation is not None:
+            numbers = [
+                track.elevation_gain_cm,
+                track.elevation_loss_cm,
+                track.elevation_min_cm,
+                track.elevation_max_cm,
+            ]
+            known = [number is not None for number in numbers]
+            assert known == [expected.has_elevation] * 4, f"{where}elevation {numbers}"
+
+
+# Building blocks
+
+
+def at(text: str) -> int:
+    """Return the instant "hh:mm[:ss[.fff]]" of 2024-03-01, or "dd hh:mm…" of that March (UTC), in ms."""
+    day, _, clock = text.rpartition(" ")
+    instant = datetime.fromisoformat(f"2024-03-{int(day or 1):02}T{clock}+00:00")
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def day_of(time_ms: int) -> str:
+    """Return the chunk of an instant as YYYY-MM-DD."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=time_ms // DAY)).date().isoformat()
+
+
+def place(metres: float) -> tuple[float, float]:
+    """Return lon and lat of the place that is so many metres along the line."""
+    lon, lat, _ = WGS84.fwd(ORIGIN, 0.0, 90.0, metres)
+    return lon, lat
+
+
+def fix(
+    time_ms: int,
+    metres: float = 0.0,
+    *,
+    device: str = DEVICE,
+    lon_lat: tuple[float, float] | None = None,
+    altitude: float | None = None,
+) -> Point:
+    """Return a point on the line, or at `lon_lat`."""
+    lon, lat = lon_lat or place(metres)
+    return Point(USER, device, time_ms, lon, lat, altitude)
+
+
+def ride(
+    start: str, count: int, *, every_ms: int = MINUTE, step_m: float = 600.0, from_m: float = 0.0
+) -> tuple[Point, ...]:
+    """Return `count` points at even steps of time and place."""
+    return tuple(fix(at(start) + i * every_ms, from_m + i * step_m) for i in range(count))
+
+
+def joined(batches: Iterable[Sequence[Point]]) -> tuple[Point, ...]:
+    return tuple(point for batch in batches for point in batch)
+
+
+def in_batches(name: str, batches: Sequence[Sequence[Point]], tracks: int, **rest: Any) -> Scenario:
+    return Scenario(name, joined(batches), tracks, batches=tuple(map(tuple, batches)), **rest)
+
+
+def per_day(points: Iterable[Point]) -> dict[str, int]:
+    return dict(sorted(Counter(day_of(point.time_ms) for point in points).items()))
+
+
+# Boundaries
+
+NIGHT_DRIVE = ride("23:00", 121, step_m=900)
+AT_HOME = ride("00:00", 433, every_ms=10 * MINUTE, step_m=0)
+FORTY_DAYS = ride("00:00", 40 * 48, every_ms=30 * MINUTE, step_m=10)
+DAILY_FIXES = ride("12:00", 40, every_ms=DAY, step_m=10)
+EVENING_DRIVE = ride("22:00", 181)
+
+BOUNDARIES = [
+    Scenario(
+        "drive 23:00-01:00",
+        NIGHT_DRIVE,
+        1,
+        expected=(
+            Expected(
+                121,
+                108_000,
+                started_ms=at("23:00"),
+                ended_ms=at("2 01:00"),
+                device=DEVICE,
+                break_reason="start",
+            ),
+        ),
+        points_per_day={"2024-03-01": 60, "2024-03-02": 61},
+    ),
+    Scenario(
+        "72 h at home by the gap rule alone",
+        AT_HOME,
+        1,
+        expected=(Expected(433, 0, started_ms=at("00:00"), ended_ms=at("4 00:00")),),
+        points_per_day={"2024-03-01": 144, "2024-03-02": 144, "2024-03-03": 144, "2024-03-04": 1},
+    ),
+    Scenario(
+        "no hidden floor re-merges what T = 10 split",
+        ride("10:00", 21) + ride("10:40", 21, from_m=12_000),
+        2,
+        settings={"minutes_between_routes": 10},
+        expected=(
+            Expected(21, 12_000, started_ms=at("10:00"), ended_ms=at("10:20"), break_reason="start"),
+            Expected(21, 12_000, started_ms=at("10:40"), ended_ms=at("11:00"), break_reason="time_gap"),
+        ),
+    ),
+    Scenario(
+        "T = 90, trips 80 min apart on one day",
+        ride("10:00", 31) + ride("11:50", 31, from_m=18_000),
+        1,
+        settings={"minutes_between_routes": 90},
+        expected=(Expected(62, 36_000, started_ms=at("10:00"), ended_ms=at("12:20")),),
+        regenerate=("2024-03-01",),
+    ),
+    Scenario(
+        "T = 90, trips 80 min apart over midnight",
+        ride("22:30", 31) + ride("2 00:20", 31, from_m=18_000),
+        1,
+        settings={"minutes_between_routes": 90},
+        expected=(Expected(62, 36_000, started_ms=at("22:30"), ended_ms=at("2 00:50")),),
+        regenerate=("2024-03-02",),
+    ),
+    Scenario(
+        "T = 90, gaps of 80 and 95 min on one day",
+        ride("10:00", 31) + ride("11:50", 31, from_m=18_000) + ride("13:55", 31, from_m=36_000),
+        2,
+        settings={"minutes_between_routes": 90},
+        expected=(
+            Expected(62, 36_000, started_ms=at("10:00"), ended_ms=at("12:20")),
+            Expected(31, 18_000, started_ms=at("13:55"), ended_ms=at("14:25"), break_reason="time_gap"),
+        ),
+    ),
+    Scenario(
+        "T = 90, gaps of 80 and 95 min at two seams",
+        ride("22:30", 31)
+        + ride("2 00:20", 138, every_ms=10 * MINUTE, from_m=18_000)
+        + ride("3 00:45", 31, from_m=100_200),
+        2,
+        settings={"minutes_between_routes": 90},
+        expected=(
+            Expected(169, 18_000 + 137 * 600, started_ms=at("22:30"), ended_ms=at("2 23:10")),
+            Expected(31, 18_000, started_ms=at("3 00:45"), ended_ms=at("3 01:15"), break_reason="time_gap"),
+        ),
+        points_per_day={"2024-03-01": 31, "2024-03-02": 138, "2024-03-03": 31},
+    ),
+    Scenario(
+        "33.3 m/s, a fix every 30 s, a seam at t = 900 s",
+        ride("23:45", 61, every_ms=30 * SECOND, step_m=1000),
+        1,
+        expected=(Expected(61, 60_000, started_ms=at("23:45"), ended_ms=at("2 00:15")),),
+        points_per_day={"2024-03-01": 30, "2024-03-02": 31},
+    ),
+    Scenario(
+        "two ends being close is no reason to join",
+        ride("10:00", 21) + ride("10:45", 21, step_m=-1000, from_m=32_000),
+        2,
+        settings={"minutes_between_routes": 10},
+        expected=(
+            Expected(21, 12_000, started_ms=at("10:00"), ended_ms=at("10:20")),
+            Expected(21, 20_000, started_ms=at("10:45"), ended_ms=at("11:05"), break_reason="time_gap"),
+        ),
+    ),
+    Scenario(
+        "00:00:00 belongs to the new day: the ride ends there",
+        ride("23:30", 31),
+        1,
+        expected=(Expected(31, 18_000, started_ms=at("23:30"), ended_ms=at("2 00:00")),),
+        points_per_day={"2024-03-01": 30, "2024-03-02": 1},
+    ),
+    Scenario(
+        "00:00:00 belongs to the new day: the ride starts there",
+        ride("2 00:00", 31),
+        1,
+        expected=(Expected(31, 18_000, started_ms=at("2 00:00"), ended_ms=at("2 00:30")),),
+        points_per_day={"2024-03-02": 31},
+    ),
+    Scenario(
+        "23:59:59.999 belongs to the old day",
+        (fix(at("23:59:59.999")), fix(at("2 00:00"), 5)),
+        1,
+        expected=(Expected(2, 5, started_ms=at("23:59:59.999"), ended_ms=at("2 00:00")),),
+        points_per_day={"2024-03-01": 1, "2024-03-02": 1},
+    ),
+    Scenario(
+        "a single fix at 23:59:50 and a single fix at 00:00:10",
+        (fix(at("23:59:50")), fix(at("2 00:00:10"), 100)),
+        1,
+        expected=(Expected(2, 100, started_ms=at("23:59:50"), ended_ms=at("2 00:00:10")),),
+        points_per_day={"2024-03-01": 1, "2024-03-02": 1},
+    ),
+    Scenario(
+        "a 40-day unbroken chain",
+        FORTY_DAYS,
+        1,
+        expected=(Expected(1920, 19_190, started_ms=at("00:00"), ended_ms=at("00:00") + 40 * DAY - 30 * MINUTE),),
+        regenerate=("2024-03-20", "2024-03-01", "2024-04-09"),
+    ),
+    Scenario(
+        "a 40-day chain of one fix a day",
+        DAILY_FIXES,
+        1,
+        settings={"minutes_between_routes": 1440},
+        expected=(Expected(40, 390, started_ms=at("12:00"), ended_ms=at("12:00") + 39 * DAY),),
+        regenerate=("2024-03-20", "2024-03-01", "2024-04-09"),
+    ),
+    Scenario(
+        "regenerating a day whose first track began the day before",
+        EVENING_DRIVE + ride("2 10:00", 31),
+        2,
+        expected=(
+            Expected(181, 108_000, started_ms=at("22:00"), ended_ms=at("2 01:00")),
+            Expected(31, 18_000, started_ms=at("2 10:00"), ended_ms=at("2 10:30"), break_reason="time_gap"),
+        ),
+        points_per_day={"2024-03-01": 120, "2024-03-02": 92},
+        regenerate=("2024-03-02",),
+    ),
+]
+
+
+# Rules
+
+
+def pairs(gap_ms: int = MINUTE, hop_m: float = 0.0) -> tuple[Point, ...]:
+    """Return two points 60 s and 100 m apart and, after the gap and the hop, two more."""
+    first = ride("10:00", 2, step_m=100)
+    time_ms = first[-1].time_ms + gap_ms
+    return (*first, fix(time_ms, 100 + hop_m), fix(time_ms + MINUTE, 200 + hop_m))
+
+
+def one_of_four(length_m: float) -> dict[str, Any]:
+    return {"tracks": 1, "expected": (Expected(4, length_m),)}
+
+
+def two_of_two(reason: str) -> dict[str, Any]:
+    return {"tracks": 2, "expected": (Expected(2, 100), Expected(2, 100, break_reason=reason))}
+
+
+T_MS = 30 * MINUTE
+M_M = 500.0
+STRICT = {"distance_rule": "strict"}
+OFF = {"distance_rule": "off"}
+
+EUROPE = tuple(
+    fix(at("10:00") + seconds * SECOND, lon_lat=(lon, 50.0))
+    for seconds, lon in ((0, 10.0), (60, 10.001), (7260, 10.7), (7320, 10.701))
+)
+TWO_DEVICES = tuple(
+    fix(at("10:00") + i * MINUTE + offset, device=device, lon_lat=(10.0, lat))
+    for i in range(61)
+    for device, lat, offset in (("phone", 50.0, 0), ("watch", 50.27, 30 * SECOND))
+)
+SAME_SECOND = tuple(fix(at("10:00"), metres) for metres in (70, 0, 40, 90, 20, 60, 10, 80, 30, 50))
+TEN_HERTZ = ride("10:00:00.050", 101, every_ms=100, step_m=2)
+WITH_HOLE = tuple(
+    fix(at("10:00") + i * MINUTE, 100 * i, altitude=altitude) for i, altitude in enumerate((100.0, None, 150.0))
+)
+EAST, WEST = 179.9, -179.9
+AHEAD = (((EAST, 0.0), (180.0, 0.0)), ((-180.0, 0.0), (WEST, 0.0)))
+BACK = (((WEST, 0.0), (-180.0, 0.0)), ((180.0, 0.0), (EAST, 0.0)))
+
+RULES = [
+    Scenario("gap exactly T", pairs(T_MS), **one_of_four(200)),
+    Scenario("gap T + 1 ms", pairs(T_MS + 1), **two_of_two("time_gap")),
+    Scenario("gap T + 1 s", pairs(T_MS + SECOND), **two_of_two("time_gap")),
+    Scenario("distance exactly M, strict", pairs(hop_m=M_M), settings=STRICT, **one_of_four(700)),
+    Scenario("distance M + 1 mm, strict", pairs(hop_m=M_M + 0.001), settings=STRICT, **two_of_two("distance")),
+    Scenario("distance rounds to M, strict", pairs(hop_m=M_M + 0.0004), settings=STRICT, **one_of_four(700)),
+    Scenario(
+        "time is the reason where both rules break",
+        pairs(T_MS + 1, hop_m=M_M + 1),
+        settings=STRICT,
+        **two_of_two("time_gap"),
+    ),
+    Scenario("distance M + 1 mm, implausible", pairs(hop_m=M_M + 0.001), **one_of_four(700.001)),
+    Scenario("1000 km/h exactly, implausible", pairs(3600, hop_m=1000), **one_of_four(1200)),
+    Scenario("just over 1000 km/h, implausible", pairs(3599, hop_m=1000), **two_of_two("implausible_speed")),
+    Scenario("no time for M, implausible", pairs(0, hop_m=M_M), **one_of_four(700)),
+    Scenario("no time for M + 1 mm, implausible", pairs(0, hop_m=M_M + 0.001), **two_of_two("implausible_speed")),
+    Scenario("a hop of 1000 km in a minute, off", pairs(hop_m=1e6), settings=OFF, **one_of_four(1_000_200)),
+    Scenario(
+        "60 s fixes with hops of 1667 m for 30 min",
+        ride("10:00", 31, step_m=1667),
+        1,
+        expected=(Expected(31, 50_010, started_ms=at("10:00"), ended_ms=at("10:30")),),
+    ),
+    Scenario(
+        "the hop into a track is not part of it",
+        EUROPE,
+        2,
+        expected=(
+            Expected(2, 71.7, 0.1, started_ms=at("10:00"), ended_ms=at("10:01")),
+            Expected(2, 71.7, 0.1, started_ms=at("12:01"), ended_ms=at("12:02"), break_reason="time_gap"),
+        ),
+    ),
+    Scenario(
+        "two devices are two tracks",
+        TWO_DEVICES,
+        2,
+        expected=(
+            Expected(61, 0, started_ms=at("10:00"), ended_ms=at("11:00"), device="phone", break_reason="start"),
+            Expected(
+                61,
+                0,
+                started_ms=at("10:00:30"),
+                ended_ms=at("11:00:30"),
+                device="watch",
+                break_reason="start",
+            ),
+        ),
+    ),
+    Scenario(
+        "ten points at the same instant",
+        SAME_SECOND,
+        1,
+        expected=(
+            Expected(
+                10,
+                90,
+                started_ms=at("10:00"),
+                ended_ms=at("10:00"),
+                path=(tuple(place(metres) for metres in range(0, 100, 10)),),
+            ),
+        ),
+    ),
+    Scenario(
+        "sub-second fixes keep their order and milliseconds",
+        TEN_HERTZ[::-1],
+        1,
+        expected=(
+            Expected(
+                101,
+                200,
+                started_ms=at("10:00:00.050"),
+                ended_ms=at("10:00:10.050"),
+                path=(tuple((point.lon, point.lat) for point in TEN_HERTZ),),
+            ),
+        ),
+    ),
+    Scenario(
+        "altitudes 100, unknown, 150",
+        WITH_HOLE,
+        1,
+        expected=(Expected(3, 200, gain_m=50, loss_m=0, has_elevation=True),),
+    ),
+    Scenario("all altitudes unknown", ride("10:00", 3), 1, expected=(Expected(3, 1200, has_elevation=False),)),
+    Scenario(
+        "a single known altitude",
+        (fix(at("10:00")), fix(at("10:01"), 100, altitude=100.0)),
+        1,
+        expected=(Expected(2, 100, gain_m=0, loss_m=0, has_elevation=True),),
+    ),
+    Scenario(
+        "crossing 179.9 E to 179.9 W",
+        (fix(at("10:00"), lon_lat=(EAST, 0.0)), fix(at("10:20"), lon_lat=(WEST, 0.0))),
+        1,
+        expected=(Expected(2, 22_264, 1, path=AHEAD),),
+    ),
+    Scenario(
+        "crossing 179.9 W to 179.9 E",
+        (fix(at("10:00"), lon_lat=(WEST, 0.0)), fix(at("10:20"), lon_lat=(EAST, 0.0))),
+        1,
+        expected=(Expected(2, 22_264, 1, path=BACK),),
+    ),
+    Scenario(
+        "crossing the antimeridian at midnight",
+        (fix(at("23:50"), lon_lat=(EAST, 0.0)), fix(at("2 00:10"), lon_lat=(WEST, 0.0))),
+        1,
+        expected=(Expected(2, 22_264, 1, path=AHEAD),),
+        points_per_day={"2024-03-01": 1, "2024-03-02": 1},
+    ),
+]
+
+
+# Late data
+
+HOUR_RIDE = ride("10:00", 61)
+HOLE = HOUR_RIDE[20:41]
+AROUND_HOLE = HOUR_RIDE[:20] + HOUR_RIDE[41:]
+AFTERNOON = ride("15:00", 31)
+WHOLE_FILE = NIGHT_DRIVE + ride("2 08:00", 31) + ride("2 12:00", 1) + ride("3 23:59:30", 14)
+FILE_TRACKS = (
+    Expected(121, 108_000, started_ms=at("23:00"), ended_ms=at("2 01:00")),
+    Expected(31, 18_000, started_ms=at("2 08:00"), ended_ms=at("2 08:30")),
+    Expected(14, 7800, started_ms=at("3 23:59:30"), ended_ms=at("4 00:12:30")),
+)
+
+
+def shuffled(points: Sequence[Point], seed: int = 1) -> tuple[Point, ...]:
+    return tuple(Random(seed).sample(points, len(points)))
+
+
+def cut(points: Sequence[Point], size: int) -> list[Sequence[Point]]:
+    return [points[i : i + size] for i in range(0, len(points), size)]
+
+
+def by_day(points: Sequence[Point]) -> list[Sequence[Point]]:
+    return [tuple(group) for _, group in groupby(points, key=lambda point: day_of(point.time_ms))]
+
+
+def file_in_batches(name: str, batches: Sequence[Sequence[Point]], **rest: Any) -> Scenario:
+    return in_batches(name, batches, 3, expected=FILE_TRACKS, leftover=1, **rest)
+
+
+ARRIVALS = [
+    file_in_batches("the whole file at once", [WHOLE_FILE]),
+    file_in_batches("the file in trickles of five points", cut(WHOLE_FILE, 5)),
+    file_in_batches("the file shuffled", [shuffled(WHOLE_FILE)]),
+    file_in_batches("the file shuffled in trickles of five points", cut(shuffled(WHOLE_FILE), 5)),
+    file_in_batches("the file twice", [WHOLE_FILE, WHOLE_FILE], tracks_after=(3, 3), kept_ids=3),
+    file_in_batches("the file by days, the last first", by_day(WHOLE_FILE)[::-1], tracks_after=(1, 1, 3, 3)),
+]
+"""The same points in different arrivals: identical tracks and ids."""
+
+LATE_DATA = [
+    in_batches(
+        "a hole inside a track is filled later",
+        [AROUND_HOLE, HOLE],
+        1,
+        expected=(Expected(61, 36_000, started_ms=at("10:00"), ended_ms=at("11:00")),),
+        tracks_after=(1, 1),
+        kept_ids=1,
+    ),
+    in_batches(
+        "a hole that had split a track is filled later",
+        [AROUND_HOLE, HOLE],
+        1,
+        settings={"minutes_between_routes": 10},
+        expected=(Expected(61, 36_000, started_ms=at("10:00"), ended_ms=at("11:00")),),
+        tracks_after=(2, 1),
+        kept_ids=1,
+    ),
+    in_batches(
+        "late points 60 s before the start of a track",
+        [HOUR_RIDE[11:] + AFTERNOON, HOUR_RIDE[:11]],
+        2,
+        expected=(
+            Expected(61, 36_000, started_ms=at("10:00"), ended_ms=at("11:00")),
+            Expected(31, 18_000, started_ms=at("15:00"), ended_ms=at("15:30")),
+        ),
+        tracks_after=(2, 2),
+        kept_ids=1,
+    ),
+    in_batches(
+        "late points 60 s before the start of a track, on the day before",
+        [NIGHT_DRIVE[60:], NIGHT_DRIVE[:60]],
+        1,
+        expected=(Expected(121, 108_000, started_ms=at("23:00"), ended_ms=at("2 01:00")),),
+        tracks_after=(1, 1),
+        kept_ids=0,
+    ),
+    in_batches(
+        "late points 60 s after the end of a track",
+        [HOUR_RIDE[:50] + AFTERNOON, HOUR_RIDE[50:]],
+        2,
+        expected=(
+            Expected(61, 36_000, started_ms=at("10:00"), ended_ms=at("11:00")),
+            Expected(31, 18_000, started_ms=at("15:00"), ended_ms=at("15:30")),
+        ),
+        tracks_after=(2, 2),
+        kept_ids=2,
+    ),
+    in_batches(
+        "a late day between two days joins them",
+        [AT_HOME[:144] + AT_HOME[288:], AT_HOME[144:288]],
+        1,
+        expected=(Expected(433, 0, started_ms=at("00:00"), ended_ms=at("4 00:00")),),
+        tracks_after=(2, 1),
+        kept_ids=1,
+    ),
+    in_batches(
+        "a single late fix makes a leftover a track",
+        [HOUR_RIDE[:1], HOUR_RIDE[1:2]],
+        1,
+        expected=(Expected(2, 600),),
+        tracks_after=(0, 1),
+        kept_ids=0,
+    ),
+    *ARRIVALS,
+    in_batches(
+        "deleting an import removes its track",
+        [HOUR_RIDE, AFTERNOON],
+        1,
+        deleted=AFTERNOON,
+        expected=(Expected(61, 36_000, started_ms=at("10:00"), ended_ms=at("11:00")),),
+        tracks_after=(1, 2),
+        kept_ids=1,
+    ),
+    in_batches(
+        "deleting the end of a track shrinks it",
+        [HOUR_RIDE],
+        1,
+        deleted=HOUR_RIDE[31:],
+        expected=(Expected(31, 18_000, started_ms=at("10:00"), ended_ms=at("10:30")),),
+        tracks_after=(1,),
+        kept_ids=1,
+    ),
+    in_batches(
+        "deleting the head of a track over midnight leaves the rest",
+        [NIGHT_DRIVE],
+        1,
+        deleted=NIGHT_DRIVE[:60],
+        expected=(Expected(61, 54_000, started_ms=at("2 00:00"), ended_ms=at("2 01:00")),),
+        tracks_after=(1,),
+        kept_ids=0,
+    ),
+    in_batches(
+        "deleting the middle of a track splits it",
+        [HOUR_RIDE],
+        2,
+        settings={"minutes_between_routes": 10},
+        deleted=HOLE,
+        expected=(
+            Expected(20, 11_400, started_ms=at("10:00"), ended_ms=at("10:19")),
+            Expected(20, 11_400, started_ms=at("10:41"), ended_ms=at("11:00"), break_reason="time_gap"),
+        ),
+        tracks_after=(1,),
+        kept_ids=1,
+    ),
+    in_batches(
+        "deleting all points but one leaves no track",
+        [HOUR_RIDE],
+        0,
+        deleted=HOUR_RIDE[1:],
+        leftover=1,
+        tracks_after=(1,),
+        kept_ids=0,
+    ),
+    in_batches(
+        "deleting every point leaves nothing",
+        [HOUR_RIDE],
+        0,
+        deleted=HOUR_RIDE,
+        tracks_after=(1,),
+        kept_ids=0,
+    ),
+]
+
+SCENARIOS = [*BOUNDARIES, *RULES, *LATE_DATA]

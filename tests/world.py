@@ -1,0 +1,89 @@
+"""The real system in a folder, spoken to in the words of the reference: points in, tracks out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from tests.reference import Point, Track
+from trackgen_core.database import Database
+from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
+from trackgen_core.importing import add_points
+from trackgen_core.paths import decode_path
+from trackgen_core.points import MS_PER_DAY, POINT_DTYPES
+from trackgen_core.settings import Settings
+from trackgen_core.store import Store
+
+ALL_DAYS = (0, 100_000)
+
+
+def open_store(folder: Path) -> Store:
+    return Store(Database(f"sqlite:///{folder}/trackgen.db"))
+
+
+def frame(points: Iterable[Point]) -> pd.DataFrame:
+    columns = pd.DataFrame(points, columns=Point._fields)
+    return columns.assign(accuracy=float("nan"), speed=float("nan")).astype(POINT_DTYPES)
+
+
+def add(store: Store, points: Iterable[Point]) -> int:
+    return add_points(store, frame(points))
+
+
+def delete(store: Store, points: Iterable[Point]) -> None:
+    for point in points:
+        store.delete_points(point.user, point.device, point.time_ms, point.time_ms + 1)
+
+
+def set_settings(store: Store, rules: Mapping[str, Settings]) -> None:
+    for user, settings in rules.items():
+        store.set_settings(user, settings.model_dump())
+
+
+def day(point: Point) -> int:
+    return point.time_ms // MS_PER_DAY
+
+
+def generate(
+    store: Store, days: Collection[int] | None = None, stages: Collection[str] = ("segments", "tracks")
+) -> None:
+    """Do what is listed, or everything there is on some consecutive days."""
+    lo, hi = (min(days), max(days)) if days else ALL_DAYS
+    for stage, make in (("segments", make_segments), ("tracks", make_tracks)):
+        if stage in stages:
+            if days:
+                mark_all(store, stage, lo, hi)
+            with store.read() as connection:
+                work = store.dirty(connection, stage, lo, hi)
+            for window in plan(work):
+                make(store, window)
+
+
+def dirty(store: Store) -> int:
+    with store.read() as connection:
+        return sum(len(store.dirty(connection, stage)) for stage in ("segments", "tracks"))
+
+
+def tracks(store: Store) -> list[Track]:
+    found = []
+    for batch in store.read_tracks():
+        batch = batch.astype(object).where(batch.notna(), None)
+        for row in batch.to_dict("records"):
+            values = {name: row[name] for name in Track.__dataclass_fields__ if name != "path"}
+            pieces = tuple(tuple(map(tuple, piece.tolist())) for piece in decode_path(row["path"]))
+            found.append(Track(**values, path=pieces))
+    return found
+
+
+def leftover(store: Store) -> int:
+    """Points in no track, counted from the tables."""
+    with store.read() as connection:
+        points = connection.exec_driver_sql("SELECT count(*) FROM points").scalar_one()
+        return points - connection.exec_driver_sql("SELECT coalesce(sum(points), 0) FROM tracks").scalar_one()
+
+
+def rows(store: Store, table: str) -> list[tuple[object, ...]]:
+    with store.read() as connection:
+        return sorted(map(tuple, connection.exec_driver_sql(f"SELECT * FROM {table}")), key=repr)

@@ -1,0 +1,317 @@
+"""The work: windows of days, from points to segments and from segments to tracks.
+
+`plan` turns the work list into windows, `make_segments` and `make_tracks` do one window each, in transactions of
+their own. Every way to run Trackgen goes through these three.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection
+
+from trackgen_core.merging import MIN_TRACK_POINTS, Seams, find_seams, finish, merge
+from trackgen_core.points import MS_PER_DAY
+from trackgen_core.segmentation import BREAK_REASONS, MAX_PAUSE_MS, NO_BREAK, empty_segments, segment
+from trackgen_core.settings import Settings
+from trackgen_core.store import SPAN_DTYPES, Stage, Store
+
+DAYS_PER_WINDOW: Final = 32
+"""Days whose segments are made and replaced together."""
+
+USER_DAYS_PER_WINDOW: Final = 2_000
+"""Days times users of a window; with a fix every 30 s a day has 2 880."""
+
+FILL: Final = 0.5
+"""A window is a rectangle of days and users; it is widened while at least this share of it is work."""
+
+PATH_POINTS_AT_ONCE: Final = 1_000_000
+"""Vertices of paths held at once while tracks are made; a single track is never cut."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some days, inclusive, of some users."""
+
+    lo_day: int
+    hi_day: int
+    user_ids: tuple[int, ...]
+
+
+@dataclass
+class DayResult:
+    """What a window found on one day, over all its users."""
+
+    points: int = 0
+    segments: int = 0
+    tracks: int = 0
+    length_mm: int = 0
+    leftover: int = 0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@dataclass
+class WindowResult:
+    """What a window found, by day."""
+
+    window: Window
+    days: dict[int, DayResult] = field(default_factory=dict)
+
+
+def plan(work: pd.DataFrame) -> list[Window]:
+    """Cut the work list into windows.
+
+    Parameters
+    ----------
+    work : DataFrame
+        `user_id` and `day`, distinct pairs in the order of days.
+
+    Returns
+    -------
+    list of Window
+        Windows that do not overlap and hold all the work, in the order of days.
+    """
+    windows: list[Window] = []
+    lo_day, pairs, together = 0, 0, frozenset[int]()
+
+    def close(hi_day: int) -> None:
+        ids = sorted(together)
+        per_window = max(1, USER_DAYS_PER_WINDOW // (hi_day - lo_day + 1))
+        windows.extend(Window(lo_day, hi_day, tuple(ids[i : i + per_window])) for i in range(0, len(ids), per_window))
+
+    last_day = 0
+    for day, group in work.groupby("day", sort=True)["user_id"]:
+        users = frozenset(group.tolist())
+        wider = together | users
+        days = int(day) - lo_day + 1  # type: ignore[call-overload]
+        area = days * len(wider)
+        fits = days <= DAYS_PER_WINDOW and area <= max(USER_DAYS_PER_WINDOW, len(users))
+        if together and fits and pairs + len(users) >= FILL * area:
+            together, pairs = wider, pairs + len(users)
+        else:
+            if together:
+                close(last_day)
+            lo_day, pairs, together = int(day), len(users), users  # type: ignore[call-overload]
+        last_day = int(day)  # type: ignore[call-overload]
+    if together:
+        close(last_day)
+    return windows
+
+
+def make_segments(store: Store, window: Window) -> WindowResult:
+    """Make the segments of the listed days of a window, and take these days off the work list.
+
+    Days of the window that are not listed are left as they are.
+    """
+    started = time.perf_counter()
+    with store.read() as connection:
+        claimed = store.dirty(connection, "segments", window.lo_day, window.hi_day, window.user_ids)
+    with store.read() as connection:
+        settings_of = store.settings_of(connection, window.user_ids)
+        user_of = store.devices(connection, window.user_ids)["user_id"].to_dict()
+        made = [
+            segment(part, settings)
+            for batch in store.read_points(connection, window.lo_day, window.hi_day, window.user_ids)
+            for settings, part in by_settings(batch, user_of, settings_of)
+        ]
+    segments = pd.concat(made, ignore_index=True) if made else empty_segments()
+    with store.write() as connection:
+        store.note_settings(connection, set(settings_of.values()))
+        store.replace_segments(connection, segments, user_of, claimed)
+
+    listed = claimed.assign(listed=True)[["user_id", "day", "listed"]]
+    mine = segments.assign(user_id=segments["device_id"].map(user_of)).merge(listed, on=["user_id", "day"])
+    result = WindowResult(window, {int(day): DayResult() for day in claimed["day"].unique()})
+    for day, rows in mine.groupby("day"):
+        result.days[day].points = int(rows["points"].sum())  # type: ignore[index]
+        result.days[day].segments = len(rows)  # type: ignore[index]
+    return _with_cost(result, started)
+
+
+def make_tracks(store: Store, window: Window) -> WindowResult:
+    """Rebuild every chain that touches a window, and take its days off the work list.
+
+    Chains are followed outward as far as they go; tracks that did not change are not written. All of it is one
+    transaction, and writers take turns, so two runs can do this at once.
+    """
+    started = time.perf_counter()
+    with store.write() as connection:
+        seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids)
+        settings_of = store.settings_of(connection, window.user_ids)
+        devices = store.devices(connection, window.user_ids)
+        spans = pd.DataFrame(
+            {
+                "device_id": devices.index.to_numpy(),
+                "lo_ms": window.lo_day * MS_PER_DAY,
+                # A track that starts soon after the window may owe its break reason to the window's last point.
+                "hi_ms": (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS,
+            }
+        ).astype(SPAN_DTYPES)
+        heads, old = _settle(store, connection, spans, devices["user_id"].to_dict(), settings_of)
+        chains = _chains(heads)
+        tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
+        key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
+        compared = tracks.merge(old, on=key, how="outer", indicator=True)
+        gone = compared.loc[compared["_merge"] == "right_only", "track_id"]
+        to_make = compared.loc[compared["_merge"] == "left_only", "chain"]
+        made = _tracks_of(store, connection, heads[heads["chain"].isin(to_make)], devices)
+        store.replace_tracks(connection, gone, made)
+        store.clear(connection, "tracks", seen)
+
+    chains["day"] = chains["started_ms"] // MS_PER_DAY
+    chains = chains[chains["day"].between(window.lo_day, window.hi_day)]
+    result = WindowResult(window, {int(day): DayResult() for day in {*seen["day"], *chains["day"]}})
+    for day, rows in chains.groupby("day"):
+        kept = rows[rows["points"] >= MIN_TRACK_POINTS]
+        result.days[day].points = int(kept["points"].sum())  # type: ignore[index]
+        result.days[day].tracks = len(kept)  # type: ignore[index]
+        result.days[day].length_mm = int(kept["length_mm"].sum())  # type: ignore[index]
+        result.days[day].leftover = int(rows["points"].sum() - kept["points"].sum())  # type: ignore[index]
+    return _with_cost(result, started)
+
+
+def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None) -> None:
+    """List as work every day from `lo_day` to `hi_day` that has anything to make or to remove.
+
+    Days that are listed keep their entry.
+    """
+    with store.write() as connection:
+        days = [store.days_with_segments(connection, lo_day, hi_day, user_ids)]
+        if stage == "segments":
+            days.append(store.days_with_points(connection, user_ids, lo_day, hi_day))
+        else:
+            days.append(store.days_with_tracks(connection, lo_day, hi_day, user_ids))
+        listed = store.dirty(connection, stage, lo_day, hi_day, user_ids)
+        fresh = pd.concat(days).drop_duplicates().merge(listed, how="left", on=["user_id", "day"])
+        store.mark(connection, stage, fresh[fresh["version"].isna()])
+
+
+def by_settings(
+    frame: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]
+) -> Iterator[tuple[Settings, pd.DataFrame]]:
+    """Split a frame with `device_id` by the settings of the devices' users; the order of rows is kept."""
+    device_ids = frame["device_id"].unique()
+    groups: dict[Settings, list[int]] = {}
+    for device_id in device_ids.tolist():
+        groups.setdefault(settings_of[user_of[device_id]], []).append(device_id)
+    for settings, ids in groups.items():
+        yield settings, frame if len(groups) == 1 else frame[frame["device_id"].isin(ids)]
+
+
+def _settle(
+    store: Store,
+    connection: Connection,
+    spans: pd.DataFrame,
+    user_of: dict[int, int],
+    settings_of: dict[int, Settings],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Widen spans until no chain and no stored track crosses their edges.
+
+    Returns
+    -------
+    heads : DataFrame
+        The segments, without paths, of all chains that touch the widened spans, with `reason` and `hop_mm` of the seam
+        before each, and `chain`.
+    old : DataFrame
+        The stored tracks that touch the widened spans, with the columns of `store.TRACK_HEAD_DTYPES`.
+    """
+    settled_heads, settled_tracks = [], []
+    chains_so_far, reach_ms = 0, MS_PER_DAY
+    while True:
+        read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
+        heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of)
+        heads["chain"] += chains_so_far
+        chains_so_far += len(heads)
+        chains = _touching(_chains(heads), spans)
+        old = store.track_heads(connection, spans)
+
+        ends = pd.concat([frame[["device_id", "started_ms", "ended_ms"]] for frame in (chains, old)])
+        reached = ends.groupby("device_id").agg(lo_ms=("started_ms", "min"), hi_ms=("ended_ms", "max"))
+        reached = reached.reindex(spans["device_id"]).reset_index()
+        lo_ms, hi_ms = reached["lo_ms"].fillna(spans["lo_ms"]), reached["hi_ms"].fillna(spans["hi_ms"])
+        grown = (lo_ms < spans["lo_ms"]) | (hi_ms > spans["hi_ms"])
+        growing = spans.loc[grown, "device_id"]
+        settled_heads.append(heads[heads["chain"].isin(chains["chain"]) & ~heads["device_id"].isin(growing)])
+        settled_tracks.append(old[~old["device_id"].isin(growing)])
+        if growing.empty:
+            return pd.concat(settled_heads, ignore_index=True), pd.concat(settled_tracks, ignore_index=True)
+        spans["lo_ms"] = np.minimum(spans["lo_ms"], lo_ms).astype("int64")
+        spans["hi_ms"] = np.maximum(spans["hi_ms"], hi_ms).astype("int64")
+        spans = spans[grown].reset_index(drop=True)
+        reach_ms *= 2
+
+
+def _with_seams(heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]) -> pd.DataFrame:
+    parts, chains = [], 0
+    for settings, part in by_settings(heads, user_of, settings_of):
+        seams = find_seams(part, settings)
+        parts.append(part.assign(reason=seams.reason, hop_mm=seams.hop_mm, chain=seams.chain + chains))
+        chains += len(part)
+    if not parts:
+        return heads.assign(reason=np.int8(NO_BREAK), hop_mm=np.int64(0), chain=np.int64(0))
+    return pd.concat(parts).sort_values(["device_id", "day", "number"], ignore_index=True)
+
+
+def _chains(heads: pd.DataFrame) -> pd.DataFrame:
+    merged = merge(heads, _seams_of(heads))
+    starts = heads["reason"].to_numpy() != NO_BREAK
+    return pd.DataFrame(
+        {
+            "chain": heads["chain"].to_numpy()[starts],
+            "device_id": merged["device_id"],
+            "started_ms": merged["first_ms"],
+            "ended_ms": merged["last_ms"],
+            "points": merged["points"],
+            "length_mm": merged["length_mm"],
+            "digest": merged["digest"],
+            "settings_id": merged["settings_id"],
+            "break_reason": np.array(BREAK_REASONS, object)[heads["reason"].to_numpy()[starts]],
+        }
+    )
+
+
+def _seams_of(heads: pd.DataFrame) -> Seams:
+    reason = heads["reason"].to_numpy()
+    return Seams(reason, heads["hop_mm"].to_numpy(), np.cumsum(reason != NO_BREAK) - 1)
+
+
+def _touching(chains: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
+    joined = chains.merge(spans, on="device_id")
+    return joined[(joined["started_ms"] <= joined["hi_ms"]) & (joined["ended_ms"] >= joined["lo_ms"])]
+
+
+def _tracks_of(
+    store: Store, connection: Connection, heads: pd.DataFrame, devices: pd.DataFrame
+) -> Iterator[pd.DataFrame]:
+    """Make the tracks of whole chains of segments, in portions whose paths fit into memory."""
+    starts = heads["reason"].to_numpy() != NO_BREAK
+    points_before = (heads["points"].cumsum() - heads["points"]).where(starts).ffill()
+    for _, part in heads.groupby(points_before // PATH_POINTS_AT_ONCE):
+        paths = store.segment_paths(connection, part)
+        whole = part.merge(paths, on=["device_id", "day", "number"], validate="one_to_one")
+        seams = _seams_of(whole)
+        yield finish(merge(whole, seams), seams.reason[seams.reason != NO_BREAK], devices)
+
+
+def _with_cost(result: WindowResult, started: float) -> WindowResult:
+    """Share the window's time among its days by their points, and note the memory this process has needed."""
+    seconds, peak = time.perf_counter() - started, peak_memory_mb()
+    weights = {day: 1 + found.points for day, found in result.days.items()}
+    for day, found in result.days.items():
+        found.seconds = seconds * weights[day] / sum(weights.values())
+        found.peak_memory_mb = peak
+    return result
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory this process has held at once, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB here
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

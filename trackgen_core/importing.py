@@ -1,0 +1,242 @@
+"""From files to points: every file whole or not at all, every refused row counted by its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, select, text
+
+from trackgen_core.database import bulk_insert, fetch_frame, insert_ignore
+from trackgen_core.points import MS_PER_DAY, validate
+from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
+from trackgen_core.schema import devices, users
+from trackgen_core.store import VALUE_COLUMNS, Store
+
+COORDINATES: Final = ("time_ms", "lon", "lat")
+
+
+@dataclass
+class FileReport:
+    """What became of one file."""
+
+    path: str
+    format: str | None = None
+    read: int = 0
+    new: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    error: str | None = None
+    skipped: str | None = None
+
+
+@dataclass
+class ImportReport:
+    """What became of all files; the numbers are sums over the files that were imported."""
+
+    files: list[FileReport] = field(default_factory=list)
+
+    def total(self, name: str) -> int:
+        """Return the sum of `read`, `new`, `duplicate` or `rejected` over the files."""
+        return sum(getattr(file, name) for file in self.files)
+
+    def counts(self, name: str) -> Counter[str]:
+        """Return the sum of `reasons` or `ignored` over the files."""
+        return sum((getattr(file, name) for file in self.files), Counter())
+
+    @property
+    def failed(self) -> list[FileReport]:
+        """The files that could not be read, of which nothing was imported."""
+        return [file for file in self.files if file.error]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as the command line prints it."""
+        numbers = {name: self.total(name) for name in ("read", "new", "duplicate", "rejected")}
+        files = [
+            {key: value for key, value in vars(file).items() if value is not None and value != {}}
+            for file in self.files
+        ]
+        reasons, ignored = dict(self.counts("reasons")), dict(self.counts("ignored"))
+        return numbers | {"reasons": reasons, "ignored": ignored, "files": files}
+
+
+def import_paths(
+    store: Store,
+    paths: Iterable[Path],
+    *,
+    user: str | None,
+    device: str = "",
+    format: str | None = None,
+    progress: Callable[[FileReport], None] = lambda file: None,
+) -> ImportReport:
+    """Import files, and the files in folders and archives.
+
+    Parameters
+    ----------
+    store : Store
+        Where the points go.
+    paths : iterable of Path
+        Files and folders.
+    user, device : str
+        Whose points they are, where the file does not say. A file that does not say, without a `user`, is unreadable.
+    format : str, optional
+        One of `readers.FORMATS`; by default it is recognised from the content.
+    progress : callable
+        Called with a file's report after each batch of its rows, and when it is done.
+
+    Returns
+    -------
+    ImportReport
+        Also of files that could not be read: those are never an exception.
+    """
+    report = ImportReport()
+    for source in find_sources(paths):
+        file = FileReport(source.path)
+        report.files.append(file)
+        try:
+            file.format = format or recognise(source)
+            if file.format is None:
+                unknown = "not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec"
+                if source.explicit:
+                    raise UnreadableFile(f"{source.path}: {unknown}")
+                file.skipped = unknown
+            else:
+                _import_source(store, source, file, user, device, progress)
+        except UnreadableFile as error:
+            report.files[-1] = FileReport(source.path, file.format, error=str(error))
+        progress(report.files[-1])
+    return report
+
+
+def add_points(store: Store, points: pd.DataFrame) -> int:
+    """Add a frame of valid points (columns of `POINT_DTYPES`) in one transaction, and return how many were new."""
+    with store.database.engine.connect() as connection:
+        incoming = Incoming(store, connection)
+        incoming.add(points)
+        return incoming.commit()
+
+
+class Incoming:
+    """Points collected beside the database, added at once by `commit` or not at all.
+
+    They are kept in a temporary table, so that a file of any size needs little memory and no other writer waits
+    while it is being read.
+
+    Parameters
+    ----------
+    store : Store
+        Where the points go.
+    connection : Connection
+        A connection without a transaction, for this object alone.
+    """
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        self.store = store
+        self.connection = connection
+        self.owners: dict[tuple[str, str], int] = {}
+        with connection.begin():
+            connection.exec_driver_sql("DELETE FROM incoming")
+
+    def add(self, points: pd.DataFrame) -> None:
+        """Collect valid points. Of the same point, a known value beats an unknown one, and a larger one a smaller one:
+        so the order of arrival cannot matter.
+        """  # noqa: D205
+        codes, pairs = pd.MultiIndex.from_frame(points[["user", "device"]]).factorize()
+        numbers = [self.owners.setdefault(pair, len(self.owners)) for pair in pairs]
+        columns: dict[str, Any] = {"owner": np.array(numbers, np.int64)[codes]}
+        columns |= {name: points[name] for name in (*COORDINATES, *VALUE_COLUMNS)}
+        with self.connection.begin():
+            bulk_insert(self.connection, "incoming", columns, _update_larger("incoming"))
+
+    def commit(self) -> int:
+        """Add what was collected, list the days it changes as work, and return how many points are new."""
+        connection = self.connection.execution_options(trackgen_writes=True)
+        with connection.begin():
+            connection.exec_driver_sql("DELETE FROM owners")
+            bulk_insert(connection, "owners", {"owner": self.owners.values(), "device_id": self._device_ids()})
+            connection.exec_driver_sql("DELETE FROM fresh")
+            connection.exec_driver_sql(_FIND_FRESH)
+            connection.exec_driver_sql(_ADD_FRESH)
+            days = fetch_frame(connection, text(_FRESH_DAYS), {"user_id": "int64", "day": "int64"})
+            self.store.mark(connection, "segments", days)
+            return connection.exec_driver_sql("SELECT coalesce(sum(is_new), 0) FROM fresh").scalar_one()
+
+    def _device_ids(self) -> list[int]:
+        ids = []
+        for user, device in self.owners:
+            self.connection.execute(insert_ignore(users).values(name=user))
+            user_id = self.connection.scalar(select(users.c.user_id).where(users.c.name == user))
+            self.connection.execute(insert_ignore(devices).values(user_id=user_id, name=device))
+            where = (devices.c.user_id == user_id, devices.c.name == device)
+            ids.append(self.connection.execute(select(devices.c.device_id).where(*where)).scalar_one())
+        return ids
+
+
+def _import_source(
+    store: Store,
+    source: Source,
+    file: FileReport,
+    user: str | None,
+    device: str,
+    progress: Callable[[FileReport], None],
+) -> None:
+    assert file.format is not None
+    with store.database.engine.connect() as connection:
+        incoming = Incoming(store, connection)
+        for rows in read(source, file.format):
+            owned = _with_owner(rows, source, user, device)
+            valid = validate(owned)
+            incoming.add(valid.points)
+            file.read += len(rows)
+            file.rejected += valid.rejected.total()
+            file.reasons += valid.rejected
+            file.ignored += valid.ignored
+            progress(file)
+        file.new = incoming.commit()
+        file.duplicate = file.read - file.rejected - file.new
+
+
+def _with_owner(rows: pd.DataFrame, source: Source, user: str | None, device: str) -> pd.DataFrame:
+    said = {name: rows[name].fillna("").astype(str).str.strip() for name in ("user", "device")}
+    nameless = said["user"] == ""
+    if user is None and nameless.any():
+        raise UnreadableFile(f"{source.path}: does not say whose points these are: name the user with --user")
+    return rows.assign(
+        user=said["user"].where(~nameless, user), device=said["device"].where(said["device"] != "", device)
+    )
+
+
+def _larger(name: str, one: str, other: str) -> str:
+    return f"max(coalesce({one}.{name}, {other}.{name}), coalesce({other}.{name}, {one}.{name}))"
+
+
+def _update_larger(table: str) -> str:
+    values = ", ".join(f"{name} = {_larger(name, table, 'excluded')}" for name in VALUE_COLUMNS)
+    return f"ON CONFLICT DO UPDATE SET {values}"
+
+
+_FIND_FRESH: Final = f"""
+    INSERT INTO fresh (device_id, time_ms, lon, lat, altitude, accuracy, speed, is_new)
+    SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed,
+           CASE WHEN p.device_id IS NULL THEN 1 ELSE 0 END
+    FROM incoming AS i JOIN owners AS o USING (owner)
+    LEFT JOIN points AS p
+      ON p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
+    WHERE p.device_id IS NULL
+       OR {" OR ".join(f"{_larger(name, 'p', 'i')} IS DISTINCT FROM p.{name}" for name in VALUE_COLUMNS)}
+    """
+_ADD_FRESH: Final = f"""
+    INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
+    SELECT device_id, time_ms, lon, lat, altitude, accuracy, speed FROM fresh WHERE true
+    {_update_larger("points")}
+    """
+_FRESH_DAYS: Final = f"""
+    SELECT DISTINCT user_id, time_ms / {MS_PER_DAY} AS day FROM fresh JOIN devices USING (device_id)
+    """

@@ -1,0 +1,82 @@
+"""Paths as WKB: coordinates in, geometry that every GIS tool reads out."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from trackgen_core.geodesy import FloatArray
+
+_LITTLE_ENDIAN: Final = 1
+_LINESTRING: Final = 2
+_MULTILINESTRING: Final = 5
+
+
+def encode_path(coordinates: FloatArray) -> bytes:
+    """Return a track's path as little-endian WKB.
+
+    Parameters
+    ----------
+    coordinates : (n, 2) float array
+        Longitude and latitude of at least two points.
+
+    Returns
+    -------
+    bytes
+        A LineString, or a MultiLineString of the pieces where the path crosses the antimeridian.
+    """
+    pieces = cut_at_antimeridian(coordinates)
+    lines = [
+        struct.pack("<BII", _LITTLE_ENDIAN, _LINESTRING, len(piece)) + piece.astype("<f8").tobytes() for piece in pieces
+    ]
+    if len(lines) == 1:
+        return lines[0]
+    return struct.pack("<BII", _LITTLE_ENDIAN, _MULTILINESTRING, len(lines)) + b"".join(lines)
+
+
+def decode_path(path: bytes) -> list[FloatArray]:
+    """Return the pieces of a path written by `encode_path`, each an (n, 2) array of lon and lat."""
+    (kind,) = struct.unpack_from("<I", path, 1)
+    count, offset = struct.unpack_from("<I", path, 5)[0] if kind == _MULTILINESTRING else 1, 0
+    if kind == _MULTILINESTRING:
+        offset = 9
+    pieces = []
+    for _ in range(count):
+        (vertices,) = struct.unpack_from("<I", path, offset + 5)
+        pieces.append(np.frombuffer(path, "<f8", 2 * vertices, offset + 9).reshape(-1, 2))
+        offset += 9 + 16 * vertices
+    return pieces
+
+
+def cut_at_antimeridian(coordinates: FloatArray) -> list[FloatArray]:
+    """Cut a line where two neighbours lie more than 180 degrees of longitude apart (RFC 7946, 3.1.9).
+
+    The crossing's latitude is interpolated linearly, which is how a map draws the line. A piece that would hold
+    a single vertex is left out: it says nothing that its neighbour does not.
+    """
+    lon, lat = coordinates[:, 0], coordinates[:, 1]
+    hop = np.diff(lon)
+    before = np.flatnonzero(np.abs(hop) > 180)
+    if not len(before):
+        return [coordinates]
+    edge = np.where(hop[before] < 0, 180.0, -180.0)
+    span = lon[before + 1] + 2 * edge - lon[before]
+    share = np.divide(edge - lon[before], span, out=np.zeros_like(span), where=span != 0)
+    cut_lat = lat[before] + share * (lat[before + 1] - lat[before])
+
+    pieces = []
+    bounds = [0, *(before + 1), len(lon)]
+    for i, (start, end) in enumerate(pairwise(bounds)):
+        piece = coordinates[start:end]
+        if i > 0:
+            entry = np.array([[-edge[i - 1], cut_lat[i - 1]]])
+            piece = piece if np.array_equal(entry[0], piece[0]) else np.vstack([entry, piece])
+        if i < len(before):
+            leave = np.array([[edge[i], cut_lat[i]]])
+            piece = piece if np.array_equal(leave[0], piece[-1]) else np.vstack([piece, leave])
+        if len(piece) > 1:
+            pieces.append(piece)
+    return pieces or [coordinates]

@@ -1,0 +1,245 @@
+"""Columns: from texts to values, and from values to a frame of points. All readers share these rules."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import Final, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from trackgen_core.points import MS_PER_DAY, NO_TIME, POINT_DTYPES
+
+BATCH_ROWS: Final = 50_000
+"""The most rows in one frame: enough for whole-column work to pay, little enough to be a few MB."""
+
+MS_FROM: Final = 100_000_000_000
+"""From this size on a number is a time in ms, below it one in s: 1973-03-03 in ms, the year 5138 in s."""
+
+NAMES: Final = {
+    "time": (
+        *("timestamp", "time", "datetime", "ts", "utc", "tst", "timestamputc", "utctimestamp", "timeutc"),
+        *("utctime", "datetimeutc", "utcdatetime", "timestampms", "timems", "timestamps", "times", "isotime"),
+        *("epoch", "epochms", "epochs", "unixtime", "unixtimestamp", "recordedat", "fixtime", "gpstime", "date"),
+    ),
+    "lon": ("lon", "longitude", "lng", "long", "x"),
+    "lat": ("lat", "latitude", "y"),
+    "user": ("user", "userid", "username"),
+    "device": ("device", "deviceid", "trackerid", "devicename", "tracker"),
+    "altitude": ("altitude", "alt", "ele", "elevation", "altitudem", "altm", "elevationm", "elem", "height", "z"),
+    "accuracy": ("accuracy", "acc", "horizontalaccuracy", "hacc", "accuracym", "accm", "horizontalaccuracym"),
+    "speed": ("speed", "velocity", "speedms", "speedmps", "velocityms", "velocitymps"),
+}
+"""What a column of a file may be called, the best name first, as `plain_name` writes it. An `hdop` is no accuracy,
+and a `vel` is in km/h in some formats: neither is listed."""
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_INTEGER = r"^[+-]?\d{1,18}$"
+_ISO_TIME = (
+    r"^(?P<year>\d{4})[-/]?(?P<month>\d\d)[-/]?(?P<day>\d\d)(?:[Tt]|\s+)"
+    r"(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
+    r"\s*(?:[Zz]|UTC|GMT|(?P<sign>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d)?)?$"
+)
+
+T = TypeVar("T")
+
+Fix = tuple[str | None, float, float, float, float, float, str | None, str | None]
+"""One fix of a JSON document: time as text, lon, lat, altitude, accuracy, speed, user, device."""
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column without case, blanks, underscores and brackets: `Device_ID` is `deviceid`."""
+    return re.sub(r"[\s_().\[\]/-]+", "", name).lower()
+
+
+@lru_cache(maxsize=1024)
+def find_columns(names: tuple[str, ...]) -> dict[str, int]:
+    """Return where each quantity of `NAMES` stands among the names of a file; one that is absent is left out."""
+    plain = [plain_name(name) for name in names]
+    found = ((quantity, next((a for a in aliases if a in plain), None)) for quantity, aliases in NAMES.items())
+    return {quantity: plain.index(alias) for quantity, alias in found if alias is not None}
+
+
+def batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Cut rows into lists of `BATCH_ROWS`."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH_ROWS)):
+        yield batch
+
+
+def to_texts(values: Iterable[str | None]) -> pa.StringArray:
+    """Return values as a column of texts without surrounding blanks; None becomes ''."""
+    values = list(values)
+    try:
+        texts = pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        # JSON can spell half a surrogate pair, which no database stores.
+        texts = pa.array([value and value.encode("utf-8", "replace").decode() for value in values], pa.string())
+    return pc.ascii_trim_whitespace(pc.fill_null(texts, ""))
+
+
+def parse_numbers(texts: pa.StringArray) -> NDArray[np.float64]:
+    """Return the numbers that texts hold; NaN where a text is no finite decimal number.
+
+    Parameters
+    ----------
+    texts : array of n texts
+        Decimal notation with a point, with or without an exponent.
+
+    Returns
+    -------
+    ndarray of n float64
+        The nearest double of each text, whatever stands in the other rows.
+    """
+    plain = pc.ascii_ltrim(_where(pc.match_substring_regex(texts, _NUMBER), texts), "+")
+    numbers: NDArray[np.float64] = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False).copy()
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+def parse_times(texts: pa.StringArray) -> NDArray[np.int64]:
+    """Return the instants that texts hold, each in its own notation.
+
+    Parameters
+    ----------
+    texts : array of n texts
+        ISO 8601 (with `T` or a blank; without a zone it is UTC) or a number: seconds since the epoch, or
+        milliseconds from a size of `MS_FROM` on.
+
+    Returns
+    -------
+    ndarray of n int64
+        ms since the epoch, `NO_TIME` where a text is neither.
+
+    Notes
+    -----
+    Digits of an ISO time beyond the millisecond are cut, seconds with a fraction are rounded to the nearest
+    millisecond, and integers are exact. A second 60 is the first second of the next minute, and 24:00 the
+    midnight that ends the day.
+    """
+    numeric = pc.match_substring_regex(texts, _NUMBER)
+    count = pc.sum(numeric).as_py() or 0
+    if count == len(texts):
+        return _epoch_times(texts)
+    if count == 0:
+        return _iso_times(texts)
+    numbers = numeric.to_numpy(zero_copy_only=False)
+    return np.where(numbers, _epoch_times(_where(numeric, texts)), _iso_times(_where(pc.invert(numeric), texts)))
+
+
+def make_frame(
+    time_ms: NDArray[np.int64],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    *,
+    altitude: NDArray[np.float64] | None = None,
+    accuracy: NDArray[np.float64] | None = None,
+    speed: NDArray[np.float64] | None = None,
+    user: pa.StringArray | None = None,
+    device: pa.StringArray | None = None,
+) -> pd.DataFrame:
+    """Return a frame with the columns and dtypes of `POINT_DTYPES`; what is not given is NaN or ''."""
+    unknown = np.full(len(time_ms), np.nan)
+    nobody = pa.repeat(pa.scalar("", pa.string()), len(time_ms))
+    values = {"user": user, "device": device, "time_ms": time_ms, "lon": lon, "lat": lat}
+    for name, texts in (("user", user), ("device", device)):
+        # PostgreSQL stores no NUL.
+        values[name] = pc.replace_substring(nobody if texts is None else texts, "\0", "\ufffd").to_pandas()
+    for name, numbers in (("altitude", altitude), ("accuracy", accuracy), ("speed", speed)):
+        values[name] = unknown if numbers is None else numbers
+    return pd.DataFrame(values).astype(POINT_DTYPES)
+
+
+def to_number(value: object) -> float:
+    """Return a number of a JSON document; NaN for anything else, and for a number too large for a double."""
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def to_time_text(value: object) -> str | None:
+    """Return a time of a JSON document, which may be a text or a number, as `parse_times` reads it."""
+    if isinstance(value, str):
+        return value
+    return repr(value) if type(value) in (int, float) else None
+
+
+def to_name(value: object) -> str | None:
+    """Return the name of a user or a device in a JSON document, which may be a text or a number."""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def frame_of_fixes(fixes: list[Fix]) -> pd.DataFrame:
+    """Return the frame of fixes that a JSON document holds."""
+    time, lon, lat, altitude, accuracy, speed, user, device = zip(*fixes, strict=True)
+    return make_frame(
+        parse_times(to_texts(time)),
+        np.array(lon, np.float64),
+        np.array(lat, np.float64),
+        altitude=np.array(altitude, np.float64),
+        accuracy=np.array(accuracy, np.float64),
+        speed=np.array(speed, np.float64),
+        user=to_texts(user),
+        device=to_texts(device),
+    )
+
+
+def _where(mask: pa.BooleanArray, texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(mask, texts, pa.scalar(None, pa.string()))
+
+
+def _epoch_times(texts: pa.StringArray) -> NDArray[np.int64]:
+    """Return the instants of numbers. A double holds no more than 53 bits, so integers take their own way."""
+    plain = pc.ascii_ltrim(texts, "+")
+    integer = pc.fill_null(pc.match_substring_regex(plain, _INTEGER), False)
+    whole = pc.fill_null(pc.cast(_where(integer, plain), pa.int64()), 0).to_numpy()
+    whole_ms = np.where(np.abs(whole) < MS_FROM, whole * 1000, whole)
+
+    decimal = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        decimal_ms = np.rint(np.where(np.abs(decimal) < MS_FROM, decimal * 1000, decimal))
+        representable = np.abs(decimal_ms) < 2.0**63
+    decimal_ms = np.where(representable, decimal_ms, 0.0).astype(np.int64)
+    return np.where(integer.to_numpy(zero_copy_only=False), whole_ms, np.where(representable, decimal_ms, NO_TIME))
+
+
+def _iso_times(texts: pa.StringArray) -> NDArray[np.int64]:
+    parts = pc.extract_regex(texts, _ISO_TIME)
+    readable = parts.is_valid().to_numpy(zero_copy_only=False)
+
+    def part(name: str) -> pa.StringArray:
+        return pc.struct_field(parts, name)
+
+    def integers(digits: pa.StringArray) -> NDArray[np.int64]:
+        values: NDArray[np.int64] = pc.fill_null(pc.cast(digits, pa.int64()), 0).to_numpy()
+        return values
+
+    def optional(name: str) -> NDArray[np.int64]:
+        return integers(pc.binary_join_element_wise("0", part(name), ""))
+
+    year, month, day, hour, minute = (integers(part(n)) for n in ("year", "month", "day", "hour", "minute"))
+    second, zone_hour, zone_minute = (optional(name) for name in ("second", "zone_hour", "zone_minute"))
+    ms = integers(pc.utf8_slice_codeunits(pc.ascii_rpad(part("fraction"), 3, "0"), 0, 3))
+    months = (year - 1970) * 12 + month - 1
+    first_day = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    next_first_day = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    of_day_ms = ((hour * 60 + minute) * 60 + second) * 1000 + ms
+    readable &= (month >= 1) & (month <= 12) & (day >= 1) & (day <= next_first_day - first_day)
+    readable &= (hour < 24) | ((hour == 24) & (of_day_ms == MS_PER_DAY))
+    readable &= (minute < 60) & (second <= 60) & (zone_hour < 24) & (zone_minute < 60)
+
+    west = pc.fill_null(pc.equal(part("sign"), "-"), False).to_numpy(zero_copy_only=False)
+    offset_ms = np.where(west, -1, 1) * (zone_hour * 60 + zone_minute) * 60_000
+    return np.where(readable, (first_day + day - 1) * MS_PER_DAY + of_day_ms - offset_ms, NO_TIME)

@@ -1,0 +1,153 @@
+"""The tables of the database, one schema for every dialect.
+
+Times are epoch milliseconds in UTC, days are counted from 1970-01-01, lengths are mm and elevations cm; the views
+`points_readable` and `tracks_readable` show them as people write them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION: Final = 1
+"""Raised with every change of the tables; `schema_version` in the database holds the one it was made with."""
+
+metadata: Final = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Integer, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("settings", String, nullable=False, server_default="{}", comment="JSON: what differs from the defaults"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device_id", Integer, primary_key=True),
+    Column("user_id", ForeignKey("users.user_id"), nullable=False),
+    Column("name", String, nullable=False),
+    UniqueConstraint("user_id", "name"),
+)
+
+points = Table(
+    "points",
+    metadata,
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("lon", Float(53), nullable=False),
+    Column("lat", Float(53), nullable=False),
+    Column("altitude", Float(53), comment="m"),
+    Column("accuracy", Float(53), comment="m"),
+    Column("speed", Float(53), comment="m/s"),
+    # The key is the order in which everything reads points; SQLite keeps the table itself in that order.
+    PrimaryKeyConstraint("device_id", "time_ms", "lon", "lat"),
+    sqlite_with_rowid=False,
+)
+
+dirty_days = Table(
+    "dirty_days",
+    metadata,
+    Column("stage", String, nullable=False, comment="segments or tracks"),
+    Column("user_id", ForeignKey("users.user_id"), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False, comment="token of the transaction that touched the day last"),
+    PrimaryKeyConstraint("stage", "user_id", "day"),
+    sqlite_with_rowid=False,
+)
+
+settings_used = Table(
+    "settings_used",
+    metadata,
+    Column("settings_id", String, primary_key=True),
+    Column("settings", String, nullable=False, comment="JSON"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("first_lon", Float(53), nullable=False),
+    Column("first_lat", Float(53), nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("last_lon", Float(53), nullable=False),
+    Column("last_lat", Float(53), nullable=False),
+    Column("points", Integer, nullable=False),
+    Column("length_mm", BigInteger, nullable=False),
+    Column("gain_cm", BigInteger),
+    Column("loss_cm", BigInteger),
+    Column("min_cm", BigInteger),
+    Column("max_cm", BigInteger),
+    Column("first_cm", BigInteger),
+    Column("last_cm", BigInteger),
+    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
+    Column("digest", BigInteger, nullable=False),
+    Column("path", LargeBinary, nullable=False, comment="float64 pairs lon, lat"),
+    PrimaryKeyConstraint("device_id", "day", "number"),
+)
+
+tracks = Table(
+    "tracks",
+    metadata,
+    Column("track_id", String, primary_key=True),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=False),
+    Column("start_lon", Float(53), nullable=False),
+    Column("start_lat", Float(53), nullable=False),
+    Column("end_lon", Float(53), nullable=False),
+    Column("end_lat", Float(53), nullable=False),
+    Column("points", Integer, nullable=False),
+    Column("length_mm", BigInteger, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("avg_speed_kmh", Float(53), nullable=False),
+    Column("elevation_gain_cm", BigInteger),
+    Column("elevation_loss_cm", BigInteger),
+    Column("elevation_min_cm", BigInteger),
+    Column("elevation_max_cm", BigInteger),
+    Column("break_reason", String, nullable=False),
+    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
+    Column("digest", BigInteger, nullable=False),
+    Column("path", LargeBinary, nullable=False, comment="WKB, lon/lat"),
+    Index("tracks_by_start", "device_id", "started_ms"),
+)
+
+VIEWS: Final = {
+    "points_readable": """
+        SELECT users.name AS "user", devices.name AS device, {time_ms:points.time_ms} AS "timestamp",
+               lon, lat, altitude, accuracy, speed
+        FROM points JOIN devices USING (device_id) JOIN users USING (user_id)""",
+    # A track is the first of its device if it starts with the device's first point, however late that came in:
+    # nothing but looking tells, so the reason `start` is never stored.
+    "tracks_readable": """
+        SELECT track_id, users.name AS "user", devices.name AS device,
+               {time_ms:started_ms} AS started_at, {time_ms:ended_ms} AS ended_at, points,
+               length_mm / 1000.0 AS distance_m, duration_ms / 1000.0 AS duration_s, avg_speed_kmh,
+               elevation_gain_cm / 100.0 AS elevation_gain_m, elevation_loss_cm / 100.0 AS elevation_loss_m,
+               elevation_min_cm / 100.0 AS elevation_min_m, elevation_max_cm / 100.0 AS elevation_max_m,
+               CASE WHEN started_ms = (SELECT min(time_ms) FROM points WHERE points.device_id = tracks.device_id)
+                    THEN 'start' ELSE break_reason END AS break_reason,
+               settings_id, path
+        FROM tracks JOIN devices USING (device_id) JOIN users USING (user_id)""",
+}
+"""Views by name; `{time_ms:COLUMN}` stands for the dialect's ISO 8601 of a column of epoch milliseconds."""

@@ -1,0 +1,512 @@
+"""What is kept: users and their settings, points, the work list, segments and tracks.
+
+Every change of points or settings writes the work list (`dirty_days`) in the same transaction, and every result
+clears its entry in the same transaction, so that a crash at any moment leaves listed what is still to do.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, select, text, true
+
+from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore, upsert
+from trackgen_core.merging import TRACK_DTYPES
+from trackgen_core.points import MS_PER_DAY
+from trackgen_core.schema import devices, dirty_days, points, segments, settings_used, tracks, users
+from trackgen_core.segmentation import SEGMENT_DTYPES
+from trackgen_core.settings import Settings, SettingsError, make_settings
+
+Stage = Literal["segments", "tracks"]
+
+VALUE_COLUMNS: Final = ("altitude", "accuracy", "speed")
+HEAD_DTYPES: Final = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if name != "path"}
+"""A segment without its path: all that seams and chains need."""
+
+DIRTY_DTYPES: Final = {"user_id": "int64", "day": "int64", "version": "int64"}
+SPAN_DTYPES: Final = {"device_id": "int64", "lo_ms": "int64", "hi_ms": "int64"}
+TRACK_HEAD_DTYPES: Final = {
+    name: TRACK_DTYPES[name]
+    for name in ("track_id", "device_id", "started_ms", "ended_ms", "points", "settings_id", "digest", "break_reason")
+}
+POINT_BATCH_ROWS: Final = 250_000
+"""Points held at once while segments are made; a day of one device is never cut, whatever its size."""
+
+
+class UnknownUser(LookupError):
+    """A user who has no points."""
+
+
+class Store:
+    """The database as the rest of Trackgen sees it.
+
+    Parameters
+    ----------
+    database : Database
+        An open database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.read = database.read
+        self.write = database.write
+
+    # Users, devices, settings ---------------------------------------------------------------------------------------
+
+    def user_ids(self, names: Collection[str]) -> list[int]:
+        """Return the ids of users.
+
+        Raises
+        ------
+        UnknownUser
+            If one of them is not in the database.
+        """
+        with self.read() as connection:
+            known: dict[str, int] = {name: user_id for name, user_id in connection.execute(_names(names))}  # noqa: C416
+        if missing := sorted(set(names) - set(known)):
+            raise UnknownUser(f"no such user: {', '.join(missing)} (users come with their first import)")
+        return sorted(known.values())
+
+    def user_names(self) -> list[str]:
+        """Return the names of all users in order."""
+        with self.read() as connection:
+            return list(connection.scalars(select(users.c.name).order_by(users.c.name)))
+
+    def devices(self, connection: Connection, user_ids: Collection[int] | None = None) -> pd.DataFrame:
+        """Return `user_id`, `user` and `device` (names) of all devices, or of some users', by `device_id`."""
+        query = (
+            select(devices.c.device_id, devices.c.user_id, users.c.name, devices.c.name)
+            .join(users)
+            .where(_of_users(devices.c.user_id, user_ids))
+            .order_by(devices.c.device_id)
+        )
+        dtypes = {"device_id": "int64", "user_id": "int64", "user": "object", "device": "object"}
+        return fetch_frame(connection, query, dtypes).set_index("device_id")
+
+    def settings(self, name: str) -> Settings:
+        """Return a user's settings.
+
+        Raises
+        ------
+        UnknownUser
+            If there is no such user.
+        """
+        with self.read() as connection:
+            stored = connection.scalar(select(users.c.settings).where(users.c.name == name))
+        if stored is None:
+            raise UnknownUser(f"no such user: {name} (users come with their first import or settings)")
+        return make_settings(json.loads(stored))
+
+    def settings_of(self, connection: Connection, user_ids: Collection[int] | None = None) -> dict[int, Settings]:
+        """Return the settings of all users, or of some, by `user_id`; equal settings are one object."""
+        query = select(users.c.user_id, users.c.settings).where(_of_users(users.c.user_id, user_ids))
+        made: dict[str, Settings] = {}
+        result = {}
+        for user_id, stored in connection.execute(query):
+            if stored not in made:
+                made[stored] = make_settings(json.loads(stored))
+            result[user_id] = made[stored]
+        return result
+
+    def set_settings(self, name: str, values: Mapping[str, Any]) -> Settings:
+        """Change some settings of a user, and list all days of the user as work if that changes anything.
+
+        Raises
+        ------
+        SettingsError
+            If a value is not allowed; then nothing is changed.
+        """
+        if not name:
+            raise SettingsError("a user has a name")
+        with self.write() as connection:
+            connection.execute(insert_ignore(users).values(name=name))
+            user_id, stored = connection.execute(
+                select(users.c.user_id, users.c.settings).where(users.c.name == name)
+            ).one()
+            old = make_settings(json.loads(stored))
+            new = make_settings(old.model_dump() | dict(values))
+            if new != old:
+                changed = json.dumps(new.changed(), sort_keys=True)
+                connection.execute(users.update().where(users.c.user_id == user_id).values(settings=changed))
+                self.mark(connection, "segments", self.days_with_points(connection, [user_id]))
+            return new
+
+    # Points ---------------------------------------------------------------------------------------------------------
+
+    def delete_points(
+        self, name: str, device: str | None = None, lo_ms: int | None = None, hi_ms: int | None = None
+    ) -> int:
+        """Delete points of a user, and list their days as work.
+
+        Parameters
+        ----------
+        name : str
+            The user.
+        device : str, optional
+            One of the user's devices; by default all.
+        lo_ms, hi_ms : int, optional
+            First instant, and first instant no longer deleted; by default all.
+
+        Returns
+        -------
+        int
+            How many points were deleted.
+        """
+        (user_id,) = self.user_ids([name])
+        with self.write() as connection:
+            of_device = select(devices.c.device_id).where(devices.c.user_id == user_id)
+            if device is not None:
+                of_device = of_device.where(devices.c.name == device)
+            where = and_(
+                points.c.device_id.in_(of_device),
+                true() if lo_ms is None else points.c.time_ms >= lo_ms,
+                true() if hi_ms is None else points.c.time_ms < hi_ms,
+            )
+            days = connection.execute(select(points.c.time_ms // MS_PER_DAY).where(where).distinct()).scalars().all()
+            self.mark(connection, "segments", pd.DataFrame({"user_id": user_id, "day": list(days)}))
+            return connection.execute(delete(points).where(where)).rowcount
+
+    def days_with_points(
+        self,
+        connection: Connection,
+        user_ids: Collection[int] | None = None,
+        lo_day: int = 0,
+        hi_day: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the distinct (`user_id`, `day`) that have points, from `lo_day` to `hi_day` inclusive.
+
+        The query leaps from day to day along the key, so it costs a look-up a day and not a scan of the points.
+        """
+        query = text(
+            """
+            WITH RECURSIVE leap (device_id, day) AS (
+                SELECT device_id, (SELECT min(time_ms) FROM points AS p
+                                   WHERE p.device_id = d.device_id AND p.time_ms >= :lo_ms) / :day_ms
+                FROM devices AS d
+                UNION ALL
+                SELECT device_id, (SELECT min(time_ms) FROM points AS p
+                                   WHERE p.device_id = leap.device_id AND p.time_ms >= (leap.day + 1) * :day_ms)
+                                  / :day_ms
+                FROM leap WHERE day < :hi_day
+            )
+            SELECT DISTINCT user_id, day FROM leap JOIN devices USING (device_id) WHERE day <= :hi_day
+            """
+        ).bindparams(
+            lo_ms=lo_day * MS_PER_DAY,
+            day_ms=MS_PER_DAY,
+            hi_day=np.iinfo(np.int32).max if hi_day is None else hi_day,
+        )
+        frame = fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})
+        return frame if user_ids is None else frame[frame["user_id"].isin(list(user_ids))]
+
+    def read_points(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> Iterator[pd.DataFrame]:
+        """Stream the points of some days, inclusive, in the order of device, time, lon, lat.
+
+        Yields
+        ------
+        DataFrame
+            `device_id`, `time_ms`, `lon`, `lat`, `altitude`; about `POINT_BATCH_ROWS` rows, and never a part of a
+            device's day.
+        """
+        query = (
+            select(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat, points.c.altitude)
+            .select_from(devices.join(points))
+            .where(
+                points.c.time_ms >= lo_day * MS_PER_DAY,
+                points.c.time_ms < (hi_day + 1) * MS_PER_DAY,
+                _of_users(devices.c.user_id, user_ids),
+            )
+            .order_by(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat)
+        )
+        dtypes = {"device_id": "int64", "time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
+        held: list[pd.DataFrame] = []
+        for frame in fetch_frames(connection, query, dtypes):
+            held.append(frame)
+            if sum(map(len, held)) >= POINT_BATCH_ROWS:
+                batch = pd.concat(held, ignore_index=True)
+                day = batch["time_ms"].to_numpy() // MS_PER_DAY
+                new_day = (np.diff(batch["device_id"].to_numpy()) != 0) | (np.diff(day) != 0)
+                cuts = np.flatnonzero(new_day) + 1
+                if len(cuts):
+                    yield batch.iloc[: cuts[-1]]
+                    held = [batch.iloc[cuts[-1] :]]
+                else:
+                    held = [batch]
+        if held:
+            yield pd.concat(held, ignore_index=True)
+
+    def points_of_track(self, device_id: int, started_ms: int, ended_ms: int) -> pd.DataFrame:
+        """Return `time_ms`, `lon`, `lat`, `altitude` of the points of one device from one instant to another."""
+        query = (
+            select(points.c.time_ms, points.c.lon, points.c.lat, points.c.altitude)
+            .where(points.c.device_id == device_id, points.c.time_ms.between(started_ms, ended_ms))
+            .order_by(points.c.time_ms, points.c.lon, points.c.lat)
+        )
+        dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
+        with self.read() as connection:
+            return fetch_frame(connection, query, dtypes)
+
+    def count_points(self, connection: Connection, lo_day: int, hi_day: int) -> dict[int, int]:
+        """Return the number of points of each day that has any, from `lo_day` to `hi_day` inclusive."""
+        day = (points.c.time_ms // MS_PER_DAY).label("day")
+        query = (
+            select(day, func.count())
+            .select_from(devices.join(points))
+            .where(points.c.time_ms >= lo_day * MS_PER_DAY, points.c.time_ms < (hi_day + 1) * MS_PER_DAY)
+            .group_by(day)
+        )
+        return {int(number): count for number, count in connection.execute(query)}
+
+    # The work list --------------------------------------------------------------------------------------------------
+
+    def mark(self, connection: Connection, stage: Stage, days: pd.DataFrame) -> None:
+        """List some (`user_id`, `day`) as work, whether or not they are listed already."""
+        version = _new_version()
+        statement = upsert(dirty_days, ("stage", "user_id", "day"), ("version",))
+        rows = [
+            {"stage": stage, "user_id": user_id, "day": day, "version": version}
+            for user_id, day in zip(days["user_id"].tolist(), days["day"].tolist(), strict=True)
+        ]
+        if rows:
+            connection.execute(statement, rows)
+
+    def dirty(
+        self,
+        connection: Connection,
+        stage: Stage,
+        lo_day: int | None = None,
+        hi_day: int | None = None,
+        user_ids: Collection[int] | None = None,
+    ) -> pd.DataFrame:
+        """Return the listed work of a stage: `user_id`, `day`, `version`, sorted by day and user."""
+        query = (
+            select(dirty_days.c.user_id, dirty_days.c.day, dirty_days.c.version)
+            .where(
+                dirty_days.c.stage == stage,
+                true() if lo_day is None else dirty_days.c.day >= lo_day,
+                true() if hi_day is None else dirty_days.c.day <= hi_day,
+                _of_users(dirty_days.c.user_id, user_ids),
+            )
+            .order_by(dirty_days.c.day, dirty_days.c.user_id)
+        )
+        return fetch_frame(connection, query, DIRTY_DTYPES)
+
+    def clear(self, connection: Connection, stage: Stage, seen: pd.DataFrame) -> None:
+        """Take work off the list, unless it was listed anew since `seen` (the frame of `dirty`) was read."""
+        rows = [(stage, user_id, day, version) for user_id, day, version in seen.itertuples(index=False, name=None)]
+        if rows:
+            connection.exec_driver_sql(
+                "DELETE FROM dirty_days WHERE stage = ? AND user_id = ? AND day = ? AND version = ?", rows
+            )
+
+    # Segments -------------------------------------------------------------------------------------------------------
+
+    def segment_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
+        """Return the segments, without paths, that touch `spans`; sorted as `merging` wants them."""
+        _fill(connection, "spans", spans[list(SPAN_DTYPES)])
+        query = text(
+            f"""
+            SELECT {", ".join(f"s.{name}" for name in HEAD_DTYPES)} FROM spans JOIN segments AS s
+              ON s.device_id = spans.device_id
+             AND s.day BETWEEN spans.lo_ms / {MS_PER_DAY} AND spans.hi_ms / {MS_PER_DAY}
+            ORDER BY s.device_id, s.day, s.number
+            """
+        )
+        return fetch_frame(connection, query, HEAD_DTYPES)
+
+    def segment_paths(self, connection: Connection, heads: pd.DataFrame) -> pd.DataFrame:
+        """Return the `path` of each of some segments, by `device_id`, `day` and `number`."""
+        dtypes = {"device_id": "int64", "day": "int64", "number": "int64"}
+        _fill(connection, "picked", heads[list(dtypes)])
+        query = text("SELECT device_id, day, number, path FROM picked JOIN segments USING (device_id, day, number)")
+        return fetch_frame(connection, query, dtypes | {"path": "object"})
+
+    def replace_segments(
+        self, connection: Connection, made: pd.DataFrame, user_of: Mapping[int, int], claimed: pd.DataFrame
+    ) -> None:
+        """Put `made` in the place of all segments of the `claimed` days, and list the days that changed for `tracks`.
+
+        Parameters
+        ----------
+        connection : Connection
+            A transaction that writes.
+        made : DataFrame
+            The segments of the claimed days.
+        user_of : mapping of int to int
+            The user of each device.
+        claimed : DataFrame
+            `user_id`, `day`, `version`, as seen on the work list before the points were read. A day that is no longer
+            listed was finished by somebody else with newer points and is left alone; one that was listed anew
+            is written, and stays listed.
+        """
+        listed = self.dirty(
+            connection,
+            "segments",
+            int(claimed["day"].min()),
+            int(claimed["day"].max()),
+            set(claimed["user_id"].tolist()),
+        )
+        claimed = claimed.merge(listed[["user_id", "day"]], on=["user_id", "day"])
+        made = made.assign(user_id=made["device_id"].map(user_of)).merge(claimed[["user_id", "day"]])
+
+        by_user = pd.Series(user_of, name="user_id").rename_axis("device_id").reset_index()
+        device_days = claimed[["user_id", "day"]].merge(by_user, on="user_id")
+        spans = _day_spans(device_days)
+        stored = self.segment_heads(connection, spans)
+        stored = stored.assign(user_id=stored["device_id"].map(user_of)).merge(claimed[["user_id", "day"]])
+
+        key = ["user_id", "device_id", "day", "number", "digest", "settings_id"]
+        compared = made[key].merge(stored[key], how="outer", indicator=True)
+        changed = compared.loc[compared["_merge"] != "both", ["device_id", "day"]].drop_duplicates()
+        if len(changed):
+            connection.exec_driver_sql(
+                "DELETE FROM segments WHERE device_id = ? AND day = ?", list(changed.itertuples(index=False, name=None))
+            )
+            bulk_insert(connection, "segments", made.merge(changed)[list(SEGMENT_DTYPES)])
+            changed = changed.assign(user_id=changed["device_id"].map(user_of))
+            self.mark(connection, "tracks", changed[["user_id", "day"]].drop_duplicates())
+        self.clear(connection, "segments", claimed)
+
+    def days_with_segments(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> pd.DataFrame:
+        """Return the distinct (`user_id`, `day`) that have segments, from `lo_day` to `hi_day` inclusive."""
+        query = (
+            select(devices.c.user_id, segments.c.day)
+            .select_from(devices.join(segments))
+            .where(segments.c.day.between(lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
+            .distinct()
+        )
+        return fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})
+
+    def days_with_tracks(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> pd.DataFrame:
+        """Return the distinct (`user_id`, `day`) on which tracks start, from `lo_day` to `hi_day` inclusive."""
+        day = (tracks.c.started_ms // MS_PER_DAY).label("day")
+        query = (
+            select(devices.c.user_id, day)
+            .select_from(devices.join(tracks))
+            .where(
+                tracks.c.started_ms >= lo_day * MS_PER_DAY,
+                tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+                _of_users(devices.c.user_id, user_ids),
+            )
+            .distinct()
+        )
+        return fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})
+
+    def note_settings(self, connection: Connection, used: Iterable[Settings]) -> None:
+        """Keep the settings that a result was made with."""
+        rows = [{"settings_id": one.settings_id, "settings": one.model_dump_json()} for one in used]
+        if rows:
+            connection.execute(insert_ignore(settings_used), rows)
+
+    # Tracks ---------------------------------------------------------------------------------------------------------
+
+    def track_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
+        """Return id, device, time, points and digests of the tracks that touch `spans`.
+
+        Tracks of a device do not overlap, so of those that start before a span only the last can reach into it.
+        """
+        _fill(connection, "spans", spans[list(SPAN_DTYPES)])
+        query = text(
+            f"""
+            SELECT {", ".join(f"t.{name}" for name in TRACK_HEAD_DTYPES)} FROM spans JOIN tracks AS t
+              ON t.device_id = spans.device_id AND t.started_ms <= spans.hi_ms AND t.ended_ms >= spans.lo_ms
+             AND t.started_ms >= coalesce((SELECT max(started_ms) FROM tracks AS earlier
+                                           WHERE earlier.device_id = spans.device_id
+                                             AND earlier.started_ms < spans.lo_ms), spans.lo_ms)
+            ORDER BY t.device_id, t.started_ms, t.ended_ms
+            """
+        )
+        return fetch_frame(connection, query, TRACK_HEAD_DTYPES)
+
+    def replace_tracks(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
+        """Delete tracks by id, and insert frames of tracks."""
+        ids = [(track_id,) for track_id in gone]
+        if ids:
+            connection.exec_driver_sql("DELETE FROM tracks WHERE track_id = ?", ids)
+        for frame in made:
+            bulk_insert(connection, "tracks", frame)
+
+    def read_tracks(
+        self,
+        names: Collection[str] | None = None,
+        lo_day: int | None = None,
+        hi_day: int | None = None,
+        *,
+        rows: int = 1_000,
+    ) -> Iterator[pd.DataFrame]:
+        """Stream tracks that start in some days, inclusive, sorted by user, device and start.
+
+        Parameters
+        ----------
+        names : collection of str, optional
+            Users; by default all.
+        lo_day, hi_day : int, optional
+            First and last day; by default all.
+        rows : int
+            How many tracks to hold at once.
+
+        Yields
+        ------
+        DataFrame
+            `user`, `device` and the columns of `TRACK_DTYPES`. A track that starts with the first point of its device
+            has the break reason `start`.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        first_ms = select(func.min(points.c.time_ms)).where(points.c.device_id == tracks.c.device_id).scalar_subquery()
+        columns: list[Any] = [tracks.c[name] for name in TRACK_DTYPES if name != "break_reason"]
+        reason = func.iif(tracks.c.started_ms == first_ms, "start", tracks.c.break_reason)
+        query = (
+            select(users.c.name, devices.c.name, *columns, reason)
+            .select_from(tracks.join(devices).join(users))
+            .where(
+                true() if lo_day is None else tracks.c.started_ms >= lo_day * MS_PER_DAY,
+                true() if hi_day is None else tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+                _of_users(devices.c.user_id, user_ids),
+            )
+            .order_by(users.c.name, devices.c.name, tracks.c.started_ms, tracks.c.ended_ms, tracks.c.track_id)
+        )
+        dtypes = {"user": "object", "device": "object"}
+        dtypes |= {name: dtype for name, dtype in TRACK_DTYPES.items() if name != "break_reason"}
+        with self.read() as connection:
+            yield from fetch_frames(connection, query, dtypes | {"break_reason": "object"}, rows)
+
+
+def _names(names: Collection[str]) -> Select[tuple[str, int]]:
+    return select(users.c.name, users.c.user_id).where(users.c.name.in_(list(names)))
+
+
+def _of_users(column: ColumnElement[int], user_ids: Collection[int] | None) -> ColumnElement[bool]:
+    return true() if user_ids is None else column.in_(list(user_ids))
+
+
+def _new_version() -> int:
+    # The clock makes versions tell when a day was touched last; the random bits make them differ.
+    return (time.time_ns() // 1_000_000 << 20) | secrets.randbits(20)
+
+
+def _day_spans(device_days: pd.DataFrame) -> pd.DataFrame:
+    by_device = device_days.groupby("device_id")["day"].agg(["min", "max"]).reset_index()
+    return pd.DataFrame(
+        {
+            "device_id": by_device["device_id"],
+            "lo_ms": by_device["min"] * MS_PER_DAY,
+            "hi_ms": (by_device["max"] + 1) * MS_PER_DAY - 1,
+        }
+    )
+
+
+def _fill(connection: Connection, table: str, rows: pd.DataFrame) -> None:
+    connection.exec_driver_sql(f"DELETE FROM {table}")
+    bulk_insert(connection, table, rows)
