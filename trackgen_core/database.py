@@ -144,7 +144,7 @@ def bulk_insert(
     if not values or not len(values[0]):
         return
     marks = ", ".join("?" * len(values))
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {suffix}"
+    statement = f"INSERT INTO {table} ({', '.join(map(str, columns))}) VALUES ({marks}) {suffix}"
     connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
 
 
@@ -190,8 +190,8 @@ def _frame(rows: Sequence[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.Dat
 def _python_values(column: Any) -> list[Any]:  # noqa: ANN401 - whatever pandas takes as a column
     series = pd.Series(column)
     if series.dtype.kind == "f" or isinstance(series.dtype, pd.Int64Dtype):
-        return series.astype(object).where(series.notna(), None).tolist()  # type: ignore[no-any-return]
-    return series.tolist()  # type: ignore[no-any-return]
+        return series.astype(object).where(series.notna(), None).tolist()
+    return series.tolist()
 
 
 def _version(connection: Connection) -> int | None:

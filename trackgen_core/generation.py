@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -32,6 +32,8 @@ USER_DAYS_PER_WINDOW: Final = 2_000
 FILL: Final = 0.5
 """A window is a rectangle of days and users; it is widened while at least this share of it is work."""
 
+DAY_COLUMNS: Final = ("points", "segments", "tracks", "length_mm", "leftover")
+
 PATH_POINTS_AT_ONCE: Final = 1_000_000
 """Vertices of paths held at once while tracks are made; a single track is never cut."""
 
@@ -45,25 +47,16 @@ class Window:
     user_ids: tuple[int, ...]
 
 
-@dataclass
-class DayResult:
-    """What a window found on one day, over all its users."""
-
-    points: int = 0
-    segments: int = 0
-    tracks: int = 0
-    length_mm: int = 0
-    leftover: int = 0
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-
-
-@dataclass
+@dataclass(frozen=True)
 class WindowResult:
-    """What a window found, by day."""
+    """What it took to do a window."""
 
     window: Window
-    days: dict[int, DayResult] = field(default_factory=dict)
+    points: int
+    """Points that were read, or that the rebuilt chains hold."""
+    seconds: float
+    peak_memory_mb: float
+    """The most memory the process has held so far."""
 
 
 def plan(work: pd.DataFrame) -> list[Window]:
@@ -79,30 +72,32 @@ def plan(work: pd.DataFrame) -> list[Window]:
     list of Window
         Windows that do not overlap and hold all the work, in the order of days.
     """
+    users_of_day: dict[int, set[int]] = {}
+    for user_id, day in zip(work["user_id"].tolist(), work["day"].tolist(), strict=True):
+        users_of_day.setdefault(day, set()).add(user_id)
+
     windows: list[Window] = []
-    lo_day, pairs, together = 0, 0, frozenset[int]()
+    held: list[int] = []
+    together: set[int] = set()
 
-    def close(hi_day: int) -> None:
-        ids = sorted(together)
-        per_window = max(1, USER_DAYS_PER_WINDOW // (hi_day - lo_day + 1))
-        windows.extend(Window(lo_day, hi_day, tuple(ids[i : i + per_window])) for i in range(0, len(ids), per_window))
+    def close() -> None:
+        if held:
+            ids = sorted(together)
+            step = max(1, USER_DAYS_PER_WINDOW // (held[-1] - held[0] + 1))
+            windows.extend(Window(held[0], held[-1], tuple(ids[i : i + step])) for i in range(0, len(ids), step))
 
-    last_day = 0
-    for day, group in work.groupby("day", sort=True)["user_id"]:
-        users = frozenset(group.tolist())
-        wider = together | users
-        days = int(day) - lo_day + 1  # type: ignore[call-overload]
+    for day in sorted(users_of_day):
+        wider = together | users_of_day[day]
+        days = day - held[0] + 1 if held else 1
         area = days * len(wider)
-        fits = days <= DAYS_PER_WINDOW and area <= max(USER_DAYS_PER_WINDOW, len(users))
-        if together and fits and pairs + len(users) >= FILL * area:
-            together, pairs = wider, pairs + len(users)
+        filled = sum(len(users_of_day[one]) for one in held) + len(users_of_day[day])
+        if days > DAYS_PER_WINDOW or area > USER_DAYS_PER_WINDOW or filled < FILL * area:
+            close()
+            held, together = [day], set(users_of_day[day])
         else:
-            if together:
-                close(last_day)
-            lo_day, pairs, together = int(day), len(users), users  # type: ignore[call-overload]
-        last_day = int(day)  # type: ignore[call-overload]
-    if together:
-        close(last_day)
+            held.append(day)
+            together = wider
+    close()
     return windows
 
 
@@ -116,7 +111,7 @@ def make_segments(store: Store, window: Window) -> WindowResult:
         claimed = store.dirty(connection, "segments", window.lo_day, window.hi_day, window.user_ids)
     with store.read() as connection:
         settings_of = store.settings_of(connection, window.user_ids)
-        user_of = store.devices(connection, window.user_ids)["user_id"].to_dict()
+        user_of = _user_of(store.devices(connection, window.user_ids))
         made = [
             segment(part, settings)
             for batch in store.read_points(connection, window.lo_day, window.hi_day, window.user_ids)
@@ -127,13 +122,7 @@ def make_segments(store: Store, window: Window) -> WindowResult:
         store.note_settings(connection, set(settings_of.values()))
         store.replace_segments(connection, segments, user_of, claimed)
 
-    listed = claimed.assign(listed=True)[["user_id", "day", "listed"]]
-    mine = segments.assign(user_id=segments["device_id"].map(user_of)).merge(listed, on=["user_id", "day"])
-    result = WindowResult(window, {int(day): DayResult() for day in claimed["day"].unique()})
-    for day, rows in mine.groupby("day"):
-        result.days[day].points = int(rows["points"].sum())  # type: ignore[index]
-        result.days[day].segments = len(rows)  # type: ignore[index]
-    return _with_cost(result, started)
+    return WindowResult(window, int(segments["points"].sum()), time.perf_counter() - started, peak_memory_mb())
 
 
 def make_tracks(store: Store, window: Window) -> WindowResult:
@@ -155,7 +144,7 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
                 "hi_ms": (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS,
             }
         ).astype(SPAN_DTYPES)
-        heads, old = _settle(store, connection, spans, devices["user_id"].to_dict(), settings_of)
+        heads, old = _settle(store, connection, spans, _user_of(devices), settings_of)
         chains = _chains(heads)
         tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
         key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
@@ -166,16 +155,7 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
         store.replace_tracks(connection, gone, made)
         store.clear(connection, "tracks", seen)
 
-    chains["day"] = chains["started_ms"] // MS_PER_DAY
-    chains = chains[chains["day"].between(window.lo_day, window.hi_day)]
-    result = WindowResult(window, {int(day): DayResult() for day in {*seen["day"], *chains["day"]}})
-    for day, rows in chains.groupby("day"):
-        kept = rows[rows["points"] >= MIN_TRACK_POINTS]
-        result.days[day].points = int(kept["points"].sum())  # type: ignore[index]
-        result.days[day].tracks = len(kept)  # type: ignore[index]
-        result.days[day].length_mm = int(kept["length_mm"].sum())  # type: ignore[index]
-        result.days[day].leftover = int(rows["points"].sum() - kept["points"].sum())  # type: ignore[index]
-    return _with_cost(result, started)
+    return WindowResult(window, int(chains["points"].sum()), time.perf_counter() - started, peak_memory_mb())
 
 
 def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None) -> None:
@@ -194,6 +174,39 @@ def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Col
         store.mark(connection, stage, fresh[fresh["version"].isna()])
 
 
+def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
+    """Return what is stored of each day from `lo_day` to `hi_day` inclusive, over all users.
+
+    Returns
+    -------
+    DataFrame
+        One row a day, by `day`: `points` and `segments` of the day; `tracks` that start on it and their `length_mm`;
+        `leftover`, the points of the day that are in no track.
+    """
+    stats = pd.DataFrame(0, index=pd.RangeIndex(lo_day, hi_day + 1, name="day"), columns=list(DAY_COLUMNS))
+    with store.read() as connection:
+        devices = store.devices(connection)
+        settings_of = store.settings_of(connection)
+        spans = pd.DataFrame(
+            {
+                "device_id": devices.index.to_numpy(),
+                "lo_ms": (lo_day - 1) * MS_PER_DAY,
+                "hi_ms": (hi_day + 2) * MS_PER_DAY - 1,
+            }
+        ).astype(SPAN_DTYPES)
+        heads = _with_seams(store.segment_heads(connection, spans), _user_of(devices), settings_of)
+        for day, tracks, length_mm in store.track_sums(connection, lo_day, hi_day):
+            stats.loc[day, ["tracks", "length_mm"]] = tracks, length_mm
+    starts = heads["reason"] != NO_BREAK
+    heads["leftover"] = heads["points"].where(starts & starts.shift(-1, fill_value=True), 0)
+    heads.loc[heads["points"] >= MIN_TRACK_POINTS, "leftover"] = 0
+    by_day = heads.groupby("day").agg(
+        points=("points", "sum"), segments=("points", "size"), leftover=("leftover", "sum")
+    )
+    stats.update(by_day)
+    return stats
+
+
 def by_settings(
     frame: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]
 ) -> Iterator[tuple[Settings, pd.DataFrame]]:
@@ -204,6 +217,10 @@ def by_settings(
         groups.setdefault(settings_of[user_of[device_id]], []).append(device_id)
     for settings, ids in groups.items():
         yield settings, frame if len(groups) == 1 else frame[frame["device_id"].isin(ids)]
+
+
+def _user_of(devices: pd.DataFrame) -> dict[int, int]:
+    return dict(zip(devices.index.tolist(), devices["user_id"].tolist(), strict=True))
 
 
 def _settle(
@@ -299,16 +316,6 @@ def _tracks_of(
         whole = part.merge(paths, on=["device_id", "day", "number"], validate="one_to_one")
         seams = _seams_of(whole)
         yield finish(merge(whole, seams), seams.reason[seams.reason != NO_BREAK], devices)
-
-
-def _with_cost(result: WindowResult, started: float) -> WindowResult:
-    """Share the window's time among its days by their points, and note the memory this process has needed."""
-    seconds, peak = time.perf_counter() - started, peak_memory_mb()
-    weights = {day: 1 + found.points for day, found in result.days.items()}
-    for day, found in result.days.items():
-        found.seconds = seconds * weights[day] / sum(weights.values())
-        found.peak_memory_mb = peak
-    return result
 
 
 def peak_memory_mb() -> float:

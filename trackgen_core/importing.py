@@ -166,7 +166,7 @@ class Incoming:
             connection.exec_driver_sql(_ADD_FRESH)
             days = fetch_frame(connection, text(_FRESH_DAYS), {"user_id": "int64", "day": "int64"})
             self.store.mark(connection, "segments", days)
-            return connection.exec_driver_sql("SELECT coalesce(sum(is_new), 0) FROM fresh").scalar_one()
+            return int(connection.exec_driver_sql("SELECT coalesce(sum(is_new), 0) FROM fresh").scalar_one())
 
     def _device_ids(self) -> list[int]:
         ids = []

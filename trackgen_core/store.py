@@ -430,6 +430,16 @@ class Store:
         )
         return fetch_frame(connection, query, TRACK_HEAD_DTYPES)
 
+    def track_sums(self, connection: Connection, lo_day: int, hi_day: int) -> list[tuple[int, int, int]]:
+        """Return (day, tracks, length in mm) of each day from `lo_day` to `hi_day` on which tracks start."""
+        day = (tracks.c.started_ms // MS_PER_DAY).label("day")
+        query = (
+            select(day, func.count(), func.sum(tracks.c.length_mm))
+            .where(tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
+            .group_by(day)
+        )
+        return [(int(number), int(count), int(length)) for number, count, length in connection.execute(query)]
+
     def replace_tracks(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
         """Delete tracks by id, and insert frames of tracks."""
         ids = [(track_id,) for track_id in gone]

@@ -471,7 +471,7 @@ def test_gpx_without_tracks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('<!DOCTYPE gpx [<!ENTITY a "b">]><gpx>&a;</gpx>', "line 1, column 16: declares entities (a), refused"),
+        ('<!DOCTYPE gpx [<!ENTITY a "b">]><gpx>&a;</gpx>', "line 1, column 27: declares entities (a), refused"),
         ('<!DOCTYPE gpx [<!ENTITY a SYSTEM "file:///etc/passwd">]><gpx>&a;</gpx>', "declares entities (a)"),
         ('<!DOCTYPE gpx [<!ENTITY % a "b">]><gpx/>', "declares entities (a)"),
         ("<gpx><trk></gpx>", "line 1, column 13: not well-formed XML (mismatched tag)"),
@@ -481,7 +481,7 @@ def test_gpx_without_tracks(tmp_path: Path) -> None:
         ("<html></html>", "no GPX: its root element is <html>"),
         ("no xml", "line 1, column 1: not well-formed XML"),
         (" ", "the file is empty"),
-        ("<gpx " + "a" * (1 << 25), "a tag of more than"),
+        ("<gpx " + "a" * (1 << 23), "a tag of more than"),
     ],
 )
 def test_gpx_that_cannot_be_read(tmp_path: Path, content: str, expected: str) -> None:
@@ -634,9 +634,7 @@ def test_geojson_that_is_broken_says_where(tmp_path: Path) -> None:
     assert f"byte {44 + len(good)}: no valid JSON: '{{'" in error_of(save(tmp_path, content), "geojson")
     content = '{"type": "FeatureCollection", "features": [{"a" 1}, ' + "0," * 1000
     assert "byte 48: no valid JSON (Expecting ':' delimiter)" in error_of(save(tmp_path, content), "geojson")
-    assert "byte 0: JSON that cannot" in error_of(save(tmp_path, '{"a":' + "[" * 200_000), "geojson").replace(
-        "byte 5", "byte 0"
-    )
+    assert "byte 5: JSON that cannot be decoded" in error_of(save(tmp_path, '{"a":' + "[" * 200_000), "geojson")
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

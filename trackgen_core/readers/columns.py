@@ -59,7 +59,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s_().\[\]/-]+", "", name).lower()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def find_columns(names: tuple[str, ...]) -> dict[str, int]:
     """Return where each quantity of `NAMES` stands among the names of a file; one that is absent is left out."""
     plain = [plain_name(name) for name in names]

@@ -64,9 +64,7 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
     """Read the rows of a CSV file, in batches. A row with too many fields is a bad row."""
     with open_text(source) as text:
         lines = iter(partial(text.readline, MAX_LINE_CHARS), "")
-        number, header = next(
-            ((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, "")
-        )  # blank lines may come first
+        number, header = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
         if not header:
             raise UnreadableFile(f"{source.path}: the file is empty")
         if len(header) > MAX_HEADER_CHARS:

@@ -15,8 +15,8 @@ from trackgen_core.readers.sources import Source, UnreadableFile
 
 CHUNK_BYTES: Final = 1 << 16
 
-MAX_TAG_BYTES: Final = 1 << 24
-"""Expat holds an unfinished tag or comment in memory; one of 16 MiB is no GPX."""
+MAX_TAG_BYTES: Final = 1 << 22
+"""Expat holds an unfinished tag or comment in memory; one of 4 MiB is no GPX."""
 
 MAX_TEXT_PIECES: Final = 64
 """Expat delivers a text in pieces of up to 8 KiB; a text of so many is no value, and must not fill the memory."""
