@@ -146,25 +146,12 @@ def write_geojson(batches: Iterable[pd.DataFrame], out: BinaryIO, points_of: Poi
     out.write(b'{"type":"FeatureCollection","features":[')
     separator = "\n"
     for batch in batches:
-        columns = (
-            batch["track_id"],
-            batch["user"],
-            batch["device"],
-            iso_times(batch["started_ms"]),
-            iso_times(batch["ended_ms"]),
-            batch["points"].tolist(),
-            in_units(batch["length_mm"], 1000),
-            in_units(batch["duration_ms"], 1000),
-            (round(speed, 3) for speed in batch["avg_speed_kmh"].tolist()),
-            *(in_units(batch[f"{name}_cm"], 100) for name in ELEVATIONS),
-            known(batch["break_reason"]),
-        )
-        for path, properties in zip(batch["path"], zip(*columns, strict=True), strict=True):
+        for path, properties in zip(batch["path"], track_properties(batch), strict=True):
             feature = {
                 "type": "Feature",
-                "id": properties[0],
+                "id": properties["track_id"],
                 "geometry": geojson_geometry(path),
-                "properties": dict(zip(CSV_COLUMNS, properties, strict=True)),
+                "properties": properties,
             }
             text = json.dumps(feature, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             out.write((separator + text).encode())
@@ -214,6 +201,24 @@ def write_parquet(batches: Iterable[pd.DataFrame], out: BinaryIO, points_of: Poi
             )
             arrays = [pa.array(column, field.type) for column, field in zip(columns, PARQUET_SCHEMA, strict=True)]
             file.write_table(pa.Table.from_arrays(arrays, schema=PARQUET_SCHEMA))
+
+
+def track_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Return the tracks of a batch as JSON objects with the names of `CSV_COLUMNS`."""
+    columns = (
+        batch["track_id"],
+        batch["user"],
+        batch["device"],
+        iso_times(batch["started_ms"]),
+        iso_times(batch["ended_ms"]),
+        batch["points"].tolist(),
+        in_units(batch["length_mm"], 1000),
+        in_units(batch["duration_ms"], 1000),
+        (round(speed, 3) for speed in batch["avg_speed_kmh"].tolist()),
+        *(in_units(batch[f"{name}_cm"], 100) for name in ELEVATIONS),
+        known(batch["break_reason"]),
+    )
+    return (dict(zip(CSV_COLUMNS, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 _WRITERS: Final = {"csv": write_csv, "geojson": write_geojson, "gpx": write_gpx, "parquet": write_parquet}

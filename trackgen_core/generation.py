@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,6 @@ USER_DAYS_PER_WINDOW: Final = 2_000
 FILL: Final = 0.5
 """A window is a rectangle of days and users; it is widened while at least this share of it is work."""
 
-DAY_COLUMNS: Final = ("points", "segments", "tracks", "length_mm", "leftover")
-
 PATH_POINTS_AT_ONCE: Final = 1_000_000
 """Vertices of paths held at once while tracks are made; a single track is never cut."""
 
@@ -45,6 +43,11 @@ class Window:
     lo_day: int
     hi_day: int
     user_ids: tuple[int, ...]
+
+    @property
+    def days(self) -> int:
+        """How many days the window has."""
+        return self.hi_day - self.lo_day + 1
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def make_segments(store: Store, window: Window) -> WindowResult:
         claimed = store.dirty(connection, "segments", window.lo_day, window.hi_day, window.user_ids)
     with store.read() as connection:
         settings_of = store.settings_of(connection, window.user_ids)
-        user_of = _user_of(store.devices(connection, window.user_ids))
+        user_of = user_by_device(store.devices(connection, window.user_ids))
         made = [
             segment(part, settings)
             for batch in store.read_points(connection, window.lo_day, window.hi_day, window.user_ids)
@@ -134,28 +137,45 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
     started = time.perf_counter()
     with store.write() as connection:
         seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids)
-        settings_of = store.settings_of(connection, window.user_ids)
-        devices = store.devices(connection, window.user_ids)
-        spans = pd.DataFrame(
-            {
-                "device_id": devices.index.to_numpy(),
-                "lo_ms": window.lo_day * MS_PER_DAY,
-                # A track that starts soon after the window may owe its break reason to the window's last point.
-                "hi_ms": (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS,
-            }
-        ).astype(SPAN_DTYPES)
-        heads, old = _settle(store, connection, spans, _user_of(devices), settings_of)
-        chains = _chains(heads)
-        tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
-        key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
-        compared = tracks.merge(old, on=key, how="outer", indicator=True)
-        gone = compared.loc[compared["_merge"] == "right_only", "track_id"]
-        to_make = compared.loc[compared["_merge"] == "left_only", "chain"]
-        made = _tracks_of(store, connection, heads[heads["chain"].isin(to_make)], devices)
-        store.replace_tracks(connection, gone, made)
+        chains = compare_chains(store, connection, window)
+        made = _tracks_of(store, connection, chains.heads[chains.heads["chain"].isin(chains.to_make)], chains.devices)
+        store.replace_tracks(connection, chains.gone, made)
         store.clear(connection, "tracks", seen)
+    return WindowResult(window, int(chains.heads["points"].sum()), time.perf_counter() - started, peak_memory_mb())
 
-    return WindowResult(window, int(chains["points"].sum()), time.perf_counter() - started, peak_memory_mb())
+
+class Chains(NamedTuple):
+    """The chains that touch a window, beside the tracks that are stored of them."""
+
+    heads: pd.DataFrame
+    """Their segments, without paths, with `reason` and `hop_mm` of the seam before each, and `chain`."""
+    to_make: pd.Series
+    """The chains of which no track, or another one, is stored."""
+    gone: pd.Series
+    """Ids of stored tracks that are no chain any more."""
+    devices: pd.DataFrame
+
+
+def compare_chains(store: Store, connection: Connection, window: Window) -> Chains:
+    """Compare the chains that touch a window, followed outward as far as they go, with the tracks that are stored."""
+    settings_of = store.settings_of(connection, window.user_ids)
+    devices = store.devices(connection, window.user_ids)
+    spans = pd.DataFrame(
+        {
+            "device_id": devices.index.to_numpy(),
+            "lo_ms": window.lo_day * MS_PER_DAY,
+            # A track that starts soon after the window may owe its break reason to the window's last point.
+            "hi_ms": (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS,
+        }
+    ).astype(SPAN_DTYPES)
+    heads, old = _settle(store, connection, spans, user_by_device(devices), settings_of)
+    chains = _chains(heads)
+    tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
+    key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
+    compared = tracks.merge(old, on=key, how="outer", indicator=True)
+    to_make = compared.loc[compared["_merge"] == "left_only", "chain"]
+    gone = compared.loc[compared["_merge"] == "right_only", "track_id"]
+    return Chains(heads, to_make, gone, devices)
 
 
 def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None) -> None:
@@ -183,7 +203,6 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
         One row a day, by `day`: `points` and `segments` of the day; `tracks` that start on it and their `length_mm`;
         `leftover`, the points of the day that are in no track.
     """
-    stats = pd.DataFrame(0, index=pd.RangeIndex(lo_day, hi_day + 1, name="day"), columns=list(DAY_COLUMNS))
     with store.read() as connection:
         devices = store.devices(connection)
         settings_of = store.settings_of(connection)
@@ -194,17 +213,21 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
                 "hi_ms": (hi_day + 2) * MS_PER_DAY - 1,
             }
         ).astype(SPAN_DTYPES)
-        heads = _with_seams(store.segment_heads(connection, spans), _user_of(devices), settings_of)
-        for day, tracks, length_mm in store.track_sums(connection, lo_day, hi_day):
-            stats.loc[day, ["tracks", "length_mm"]] = tracks, length_mm
+        heads = _with_seams(store.segment_heads(connection, spans), user_by_device(devices), settings_of)
+        of_tracks = store.track_sums(connection, lo_day, hi_day)
     starts = heads["reason"] != NO_BREAK
-    heads["leftover"] = heads["points"].where(starts & starts.shift(-1, fill_value=True), 0)
-    heads.loc[heads["points"] >= MIN_TRACK_POINTS, "leftover"] = 0
-    by_day = heads.groupby("day").agg(
+    alone = starts & starts.shift(-1, fill_value=True) & (heads["points"] < MIN_TRACK_POINTS)
+    heads["leftover"] = heads["points"].where(alone, 0)
+    of_segments = heads.groupby("day").agg(
         points=("points", "sum"), segments=("points", "size"), leftover=("leftover", "sum")
     )
-    stats.update(by_day)
-    return stats
+    days = pd.RangeIndex(lo_day, hi_day + 1, name="day")
+    return of_segments.join(of_tracks, how="outer").reindex(days).fillna(0).astype("int64")
+
+
+def user_by_device(devices: pd.DataFrame) -> dict[int, int]:
+    """Return the `user_id` of each `device_id`, from the frame of `Store.devices`."""
+    return dict(zip(devices.index.tolist(), devices["user_id"].tolist(), strict=True))
 
 
 def by_settings(
@@ -217,10 +240,6 @@ def by_settings(
         groups.setdefault(settings_of[user_of[device_id]], []).append(device_id)
     for settings, ids in groups.items():
         yield settings, frame if len(groups) == 1 else frame[frame["device_id"].isin(ids)]
-
-
-def _user_of(devices: pd.DataFrame) -> dict[int, int]:
-    return dict(zip(devices.index.tolist(), devices["user_id"].tolist(), strict=True))
 
 
 def _settle(

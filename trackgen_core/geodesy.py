@@ -9,6 +9,8 @@ import numpy.typing as npt
 from pyproj import Geod
 
 GEOD: Final = Geod(ellps="WGS84")
+BELOW_HALF: Final = np.nextafter(0.5, 0)
+"""Added to a float that ends in .5 it still gives the next whole number, as sums are rounded to the nearest float."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -17,11 +19,9 @@ IntArray = npt.NDArray[np.int64]
 def round_half_away(values: FloatArray) -> IntArray:
     """Round to the nearest integer, halves away from zero, as SQL and people do.
 
-    `floor(x + 0.5)` is wrong for the largest float below 0.5, and numpy's own rounding is half to even.
+    Adding 0.5 itself would be wrong for the largest float below 0.5, and numpy's own rounding is half to even.
     """
-    whole = np.trunc(values)
-    step = np.copysign(np.abs(values - whole) >= 0.5, values)
-    return (whole + step).astype(np.int64)
+    return (values + np.copysign(BELOW_HALF, values)).astype(np.int64)  # which drops the fraction
 
 
 def link_lengths_mm(lon: FloatArray, lat: FloatArray) -> IntArray:

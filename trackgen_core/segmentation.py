@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -111,7 +111,7 @@ def segment(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     starts_here = np.empty(len(time), bool)
     starts_here[0] = True
     starts_here[1:] = break_reasons(np.diff(time), link_mm, settings) != NO_BREAK
-    starts_here[1:] |= (np.diff(device) != 0) | (np.diff(day) != 0)
+    starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1])
     first = np.flatnonzero(starts_here)
     last = np.append(first[1:], len(time)) - 1
 
@@ -124,7 +124,7 @@ def segment(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
     altitude = points["altitude"].to_numpy()
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
-    paths = [coordinates[16 * a : 16 * b + 16] for a, b in zip(first, last, strict=True)]
+    paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -165,12 +165,11 @@ def elevation_columns(altitude: FloatArray, first: IntArray) -> dict[str, pd.api
     names = ("gain_cm", "loss_cm", "min_cm", "max_cm", "first_cm", "last_cm")
     columns = {name: np.zeros(len(first), np.int64) for name in names}
     known = np.flatnonzero(~np.isnan(altitude))
-    run = np.searchsorted(first, known, "right") - 1
-    has_altitude = np.zeros(len(first), bool)
-    has_altitude[run] = True
+    known_before = np.searchsorted(known, first)
+    has_altitude = np.diff(known_before, append=len(known)) > 0
     if len(known):
         cm = round_half_away(altitude[known] * 100)
-        run_starts = np.flatnonzero(np.append(True, np.diff(run) != 0))
+        run_starts = known_before[has_altitude]
         climb = np.zeros(len(known), np.int64)
         climb[1:] = np.diff(cm)
         climb[run_starts] = 0
@@ -188,12 +187,10 @@ def empty_segments() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in SEGMENT_DTYPES.items()})
 
 
-def _digests(paths: list[bytes], time: IntArray, altitude: FloatArray, first: IntArray, last: IntArray) -> list[int]:
+def _digests(paths: list[bytes], time: IntArray, altitude: FloatArray, first: IntArray, last: IntArray) -> IntArray:
     times, altitudes = time.astype("<i8", copy=False).tobytes(), altitude.astype("<f8", copy=False).tobytes()
-    columns = (
-        b"".join([path, times[8 * a : 8 * b + 8], altitudes[8 * a : 8 * b + 8]])
-        for path, a, b in zip(paths, first, last, strict=True)
-    )
-    return [
-        int.from_bytes(hashlib.blake2b(column, digest_size=8).digest(), "little", signed=True) for column in columns
+    digests = [
+        blake2b(b"".join((path, times[a:b], altitudes[a:b])), digest_size=8).digest()
+        for path, a, b in zip(paths, (8 * first).tolist(), (8 * last + 8).tolist(), strict=True)
     ]
+    return np.frombuffer(b"".join(digests), "<i8")

@@ -7,6 +7,7 @@ clears its entry in the same transaction, so that a crash at any moment leaves l
 from __future__ import annotations
 
 import json
+import random
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -254,16 +255,22 @@ class Store:
         with self.read() as connection:
             return fetch_frame(connection, query, dtypes)
 
-    def count_points(self, connection: Connection, lo_day: int, hi_day: int) -> dict[int, int]:
+    def count_points(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> dict[int, int]:
         """Return the number of points of each day that has any, from `lo_day` to `hi_day` inclusive."""
         day = (points.c.time_ms // MS_PER_DAY).label("day")
         query = (
             select(day, func.count())
             .select_from(devices.join(points))
-            .where(points.c.time_ms >= lo_day * MS_PER_DAY, points.c.time_ms < (hi_day + 1) * MS_PER_DAY)
+            .where(
+                points.c.time_ms >= lo_day * MS_PER_DAY,
+                points.c.time_ms < (hi_day + 1) * MS_PER_DAY,
+                _of_users(devices.c.user_id, user_ids),
+            )
             .group_by(day)
         )
-        return {int(number): count for number, count in connection.execute(query)}
+        return {int(number): int(count) for number, count in connection.execute(query)}
 
     # The work list --------------------------------------------------------------------------------------------------
 
@@ -375,6 +382,18 @@ class Store:
             self.mark(connection, "tracks", changed[["user_id", "day"]].drop_duplicates())
         self.clear(connection, "segments", claimed)
 
+    def count_segment_points(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> dict[int, int]:
+        """Return the number of points in segments of each day that has any, from `lo_day` to `hi_day` inclusive."""
+        query = (
+            select(segments.c.day, func.sum(segments.c.points))
+            .select_from(devices.join(segments))
+            .where(segments.c.day.between(lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
+            .group_by(segments.c.day)
+        )
+        return {int(number): int(count) for number, count in connection.execute(query)}
+
     def days_with_segments(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
     ) -> pd.DataFrame:
@@ -430,15 +449,25 @@ class Store:
         )
         return fetch_frame(connection, query, TRACK_HEAD_DTYPES)
 
-    def track_sums(self, connection: Connection, lo_day: int, hi_day: int) -> list[tuple[int, int, int]]:
-        """Return (day, tracks, length in mm) of each day from `lo_day` to `hi_day` on which tracks start."""
+    def track_sums(self, connection: Connection, lo_day: int, hi_day: int) -> pd.DataFrame:
+        """Return `tracks` and `length_mm` by `day`, of each day from `lo_day` to `hi_day` on which tracks start."""
         day = (tracks.c.started_ms // MS_PER_DAY).label("day")
         query = (
             select(day, func.count(), func.sum(tracks.c.length_mm))
             .where(tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
             .group_by(day)
         )
-        return [(int(number), int(count), int(length)) for number, count, length in connection.execute(query)]
+        dtypes = {"day": "int64", "tracks": "int64", "length_mm": "int64"}
+        return fetch_frame(connection, query, dtypes).set_index("day")
+
+    def sample_tracks(self, lo_day: int, hi_day: int, size: int, seed: int) -> pd.DataFrame:
+        """Return some tracks that start from `lo_day` to `hi_day`, with the columns of `TRACK_DTYPES`; `seed` picks."""
+        within = (tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
+        with self.read() as connection:
+            ids = connection.scalars(select(tracks.c.track_id).where(*within).order_by(tracks.c.track_id)).all()
+            picked = random.Random(seed).sample(ids, min(size, len(ids)))
+            query = select(*(tracks.c[name] for name in TRACK_DTYPES)).where(tracks.c.track_id.in_(picked))
+            return fetch_frame(connection, query, TRACK_DTYPES)
 
     def replace_tracks(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
         """Delete tracks by id, and insert frames of tracks."""
@@ -467,11 +496,16 @@ class Store:
         rows : int
             How many tracks to hold at once.
 
-        Yields
-        ------
-        DataFrame
+        Returns
+        -------
+        iterator of DataFrame
             `user`, `device` and the columns of `TRACK_DTYPES`. A track that starts with the first point of its device
             has the break reason `start`.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
         """
         user_ids = None if names is None else self.user_ids(names)
         first_ms = select(func.min(points.c.time_ms)).where(points.c.device_id == tracks.c.device_id).scalar_subquery()
@@ -489,8 +523,11 @@ class Store:
         )
         dtypes = {"user": "object", "device": "object"}
         dtypes |= {name: dtype for name, dtype in TRACK_DTYPES.items() if name != "break_reason"}
+        return self._stream(query, dtypes | {"break_reason": "object"}, rows)
+
+    def _stream(self, query: Select[Any], dtypes: Mapping[str, Any], rows: int) -> Iterator[pd.DataFrame]:
         with self.read() as connection:
-            yield from fetch_frames(connection, query, dtypes | {"break_reason": "object"}, rows)
+            yield from fetch_frames(connection, query, dtypes, rows)
 
 
 def _names(names: Collection[str]) -> Select[tuple[str, int]]:

@@ -1,0 +1,84 @@
+"""Points to segments and tracks in memory, against bare geodesics and against movingpandas."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.history import DEVICES, as_stored, make_points
+from benchmarks.timing import rates, take_turns
+from trackgen_core.geodesy import GEOD
+from trackgen_core.merging import find_seams, finish, merge
+from trackgen_core.segmentation import NO_BREAK, segment
+from trackgen_core.settings import Settings
+
+SETTINGS = Settings()
+GAP = timedelta(minutes=SETTINGS.minutes_between_routes)
+
+
+def make_tracks(points: pd.DataFrame) -> pd.DataFrame:
+    """Make tracks with lengths, elevation and paths."""
+    devices = pd.DataFrame({"user": "ada", "device": DEVICES}, index=range(1, len(DEVICES) + 1))
+    segments = segment(points, SETTINGS)
+    seams = find_seams(segments, SETTINGS)
+    return finish(merge(segments, seams), seams.reason[seams.reason != NO_BREAK], devices)
+
+
+def make_trajectories(points: pd.DataFrame) -> np.ndarray:
+    """Return the lengths in m that movingpandas finds, with the same pause between tracks."""
+    import movingpandas as mpd
+
+    rows = points.assign(t=pd.to_datetime(points["time_ms"], unit="ms"))
+    collection = mpd.TrajectoryCollection(rows, traj_id_col="device_id", t="t", x="lon", y="lat", crs="EPSG:4326")
+    trips = mpd.ObservationGapSplitter(collection).split(gap=GAP)
+    return np.array([trip.get_length() for trip in trips.trajectories])
+
+
+def main() -> None:
+    """Print medians, rates and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", type=int, default=2_000_000)
+    parser.add_argument("--movingpandas-points", type=int, default=100_000, help="0 leaves movingpandas out")
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+
+    points = as_stored(make_points(options.points))
+    lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
+    print(f"{options.points:,} points, {options.repeats} repeats")
+    contenders = {
+        "Geod.line_lengths": lambda: GEOD.line_lengths(lon, lat),
+        "segment": lambda: segment(points, SETTINGS),
+        "segments and tracks": lambda: make_tracks(points),
+    }
+    rate = rates(take_turns(contenders, options.repeats), options.points)
+    for name in ("segment", "segments and tracks"):
+        print(f"{name}: {rate[name] / rate['Geod.line_lengths']:.0%} of the speed of Geod.line_lengths")
+
+    if options.movingpandas_points:
+        compare_with_movingpandas(as_stored(make_points(options.movingpandas_points)), options.repeats)
+
+
+def compare_with_movingpandas(points: pd.DataFrame, repeats: int) -> None:
+    """Print rates over the same points, after checking that both find the same tracks."""
+    warnings.filterwarnings("ignore", module="movingpandas")
+    lengths = np.sort(make_trajectories(points))
+    tracks = make_tracks(points)
+    ours = np.sort(tracks["length_mm"].to_numpy() / 1000)
+    print(f"\n{len(points):,} points, {repeats} repeats; {len(ours):,} tracks, movingpandas {len(lengths):,};", end=" ")
+    print(f"sum of lengths {ours.sum() / 1000:,.3f} km, movingpandas {lengths.sum() / 1000:,.3f} km")
+    contenders = {
+        "movingpandas": lambda: make_trajectories(points),
+        "segment": lambda: segment(points, SETTINGS),
+        "segments and tracks": lambda: make_tracks(points),
+    }
+    rate = rates(take_turns(contenders, repeats), len(points))
+    for name in ("segment", "segments and tracks"):
+        print(f"{name}: {rate[name] / rate['movingpandas']:.0f} times the speed of movingpandas")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Many windows at once: worker processes that do a window each and die with their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Final
+
+from trackgen_core.generation import Window, WindowResult, make_segments, make_tracks
+from trackgen_core.home import open_store
+from trackgen_core.store import Stage, Store
+
+PARENT_WATCH_S: Final = 1.0
+"""How often a worker looks whether its parent is still there."""
+
+POOL_PAYS_S: Final = 2.0
+"""Workers take a second or two to start; work that is done by then is done without them."""
+
+_store: Store
+"""The store of a worker process."""
+
+
+@dataclass(frozen=True)
+class WindowFailure:
+    """A window that could not be done."""
+
+    window: Window
+    error: str
+    traceback: str
+
+
+def default_workers() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def do_windows(
+    store: Store, stage: Stage, windows: Sequence[Window], workers: int
+) -> Iterator[WindowResult | WindowFailure]:
+    """Do windows of one stage and yield what became of each, as they come.
+
+    Parameters
+    ----------
+    store : Store
+        The store; workers open their own connections to its database.
+    stage : {"segments", "tracks"}
+        What to make. Tracks are made one window after the other, since their writers take turns anyway.
+    windows : sequence of Window
+        What to do. A window that fails does not keep the others from being done.
+    workers : int
+        How many processes to use; with 1, everything is done in this one.
+    """
+    started = time.monotonic()
+    alone = stage == "tracks" or workers == 1
+    done = 0
+    while done < len(windows) and (alone or time.monotonic() - started < POOL_PAYS_S):
+        yield _do(store, stage, windows[done])
+        done += 1
+    windows = windows[done:]
+    if not windows:
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(windows)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(store.database.url, os.getpid()),
+    )
+    futures: dict[Future[WindowResult | WindowFailure], Window] = {}
+    try:
+        futures = {pool.submit(_do_in_worker, window): window for window in windows}
+        for future in as_completed(futures):
+            error = future.exception()
+            yield future.result() if error is None else _failure(futures[future], error)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _do(store: Store, stage: Stage, window: Window) -> WindowResult | WindowFailure:
+    try:
+        return make_segments(store, window) if stage == "segments" else make_tracks(store, window)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other windows are done and this one is reported
+        return _failure(window, error)
+
+
+def _failure(window: Window, error: BaseException) -> WindowFailure:
+    return WindowFailure(window, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+
+def _start_worker(url: str, parent: int) -> None:
+    global _store
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    _store = open_store(url)
+
+
+def _die_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_WATCH_S)
+    os._exit(1)
+
+
+def _do_in_worker(window: Window) -> WindowResult | WindowFailure:
+    return _do(_store, "segments", window)

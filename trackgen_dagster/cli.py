@@ -1,0 +1,460 @@
+"""The command line. Imports are inside the commands: pandas and Dagster take longer to load than most commands run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+if TYPE_CHECKING:
+    from trackgen_core.importing import FileReport, ImportReport
+    from trackgen_core.store import Store
+    from trackgen_dagster.generate import Mode, SessionSummary
+
+DEFAULT_PORT: Final = 3000
+EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
+IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
+
+
+class Day(click.ParamType[int]):
+    """A day as YYYY-MM-DD, as the number of days since 1970-01-01."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Parse the day."""
+        if isinstance(value, int):
+            return value
+        try:
+            return date.fromisoformat(value).toordinal() - date(1970, 1, 1).toordinal()
+        except ValueError:
+            self.fail(f"{value!r} is no day: write it as YYYY-MM-DD", param, ctx)
+
+
+class Command(click.Command):
+    """A command that ends with one line on stderr where something goes wrong, and with all of it under `--debug`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Show tracebacks.")
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; Python would complain about it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(1) from None
+        except Exception as error:
+            if ctx.meta.get("debug"):
+                raise
+            message = " ".join(str(error).split()) or type(error).__name__
+            if not _is_expected(error):
+                message = f"{type(error).__name__}: {message} (run again with --debug to see where)"
+            raise click.ClickException(message) from error
+
+
+class Group(click.Group):
+    """A group of commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta["debug"] = value
+
+
+def _is_expected(error: Exception) -> bool:
+    from trackgen_core.database import DatabaseError
+    from trackgen_core.readers import UnreadableFile
+    from trackgen_core.settings import SettingsError
+    from trackgen_core.store import UnknownUser
+
+    return isinstance(error, DatabaseError | UnreadableFile | SettingsError | UnknownUser | OSError | ValueError)
+
+
+users_option = click.option("--user", "-u", "users", multiple=True, metavar="U", help="Only this user; repeatable.")
+start_option = click.option("--start", type=Day(), metavar="DAY", help="First day, YYYY-MM-DD (UTC).")
+end_option = click.option("--end", type=Day(), metavar="DAY", help="Last day, inclusive.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trackgen")
+def main() -> None:
+    """Turn raw GPS fixes into tracks.
+
+    Data lives in TRACKGEN_HOME (~/.trackgen), or where TRACKGEN_DATABASE_URL says.
+    """
+
+
+@main.command("import")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--user", "-u", metavar="U", help="Whose points these are; a `user` column in the file overrides it.")
+@click.option("--device", "-d", default="", metavar="D", help="The device, where the file does not say.")
+@click.option("--format", "format_", type=click.Choice(IMPORT_FORMATS), help="By default recognised from the content.")
+@json_option
+def import_(paths: Sequence[Path], user: str | None, device: str, format_: str | None, as_json: bool) -> None:
+    """Import points from files, folders, .gz and .zip.
+
+    A file is imported whole or not at all; rows that are no fixes are counted by reason. Importing twice adds nothing.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.importing import import_paths
+
+    store = open_store()
+    with _progress_bar("importing", not as_json) as show:
+        report = import_paths(
+            store, paths, user=user, device=device, format=format_, progress=lambda file: show(None, _file_line(file))
+        )
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _print_import(report)
+    for file in report.failed:
+        click.echo(f"Error: {file.error}", err=True)
+    if not report.files:
+        raise click.ClickException(f"no files in {', '.join(map(str, paths))}")
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+def _file_line(file: FileReport) -> str:
+    return f"{file.path}: {file.read:,} read"
+
+
+def _print_import(report: ImportReport) -> None:
+    click.echo("  ".join(f"{name} {report.total(name):,}" for name in ("read", "new", "duplicate", "rejected")))
+    for reason, count in sorted(report.counts("reasons").items()):
+        click.echo(f"  rejected {count:,}: {reason}")
+    for column, count in sorted(report.counts("ignored").items()):
+        click.echo(f"  {column} ignored {count:,} times: no possible value")
+    for file in report.files:
+        if file.skipped:
+            click.echo(f"  skipped {file.path}: {file.skipped}")
+
+
+@main.command()
+@users_option
+@click.option(
+    "--mode",
+    type=click.Choice(["bulk", "incremental", "daily"]),
+    default="incremental",
+    show_default=True,
+    help="incremental: what is new or changed. bulk: everything again. daily: what is new, and yesterday again.",
+)
+@start_option
+@end_option
+@click.option("--workers", "-w", type=click.IntRange(1), metavar="N", help="Processes; by default one a core.")
+@json_option
+def generate(
+    users: Sequence[str], mode: Mode, start: int | None, end: int | None, workers: int | None, as_json: bool
+) -> None:
+    """Make tracks of the points. Stopped and started again, it does only what is missing."""
+    if start is not None and end is not None and end < start:
+        raise click.UsageError("--end lies before --start")
+    summary = _generate(users, mode, start, end, workers, show_progress=not as_json)
+    if as_json:
+        click.echo(json.dumps(summary.as_json(), indent=2))
+    else:
+        _print_summary(summary)
+    for error in summary.errors:
+        click.echo(f"Error: {error}", err=True)
+    if summary.status != "completed":
+        raise click.exceptions.Exit(1)
+
+
+def _generate(
+    users: Sequence[str], mode: Mode, start: int | None, end: int | None, workers: int | None, *, show_progress: bool
+) -> SessionSummary:
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    store.user_ids(users)
+    with _progress_bar("starting", show_progress) as show:
+        from trackgen_dagster.generate import generate
+        from trackgen_dagster.instance import open_instance
+
+        with open_instance() as instance:
+            return generate(
+                store,
+                instance,
+                mode=mode,
+                users=users,
+                lo_day=start,
+                hi_day=end,
+                workers=workers or 0,
+                progress=show,
+            )
+
+
+def _print_summary(summary: SessionSummary) -> None:
+    if not summary.runs:
+        click.echo("Nothing to do: every point is in its track.")
+        return
+    click.echo(f"Session {summary.session} ({summary.mode}) {summary.status} in {summary.duration_s:.1f} s")
+    click.echo(f"  {summary.days:,} days from {summary.start} to {summary.end}, {summary.points:,} points")
+    click.echo(f"  {summary.tracks:,} tracks, {summary.distance_km:,.1f} km; {summary.leftover:,} points in no track")
+    for check in summary.failed_checks:
+        click.echo(f"  check failed: {check}")
+
+
+@main.group()
+def tracks() -> None:
+    """List and export tracks."""
+
+
+@tracks.command("list")
+@users_option
+@start_option
+@end_option
+@json_option
+def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """List tracks, one a line."""
+    from trackgen_core.export import track_properties
+
+    if as_json:
+        separator = "["
+        for batch in _read_tracks(users, start, end):
+            for properties in track_properties(batch):
+                click.echo(separator + json.dumps(properties, ensure_ascii=False), nl=False)
+                separator = ",\n"
+        click.echo("]" if separator != "[" else "[]")
+        return
+    click.echo(f"{'started (UTC)':<20}{'hours':>7}{'km':>10}{'km/h':>8}{'points':>8}  user device")
+    for batch in _read_tracks(users, start, end):
+        for track in track_properties(batch):
+            click.echo(
+                f"{track['started_at'][:19]:<20}{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}"
+                f"{track['avg_speed_kmh']:>8.1f}{track['points']:>8}  {track['user']} {track['device']}"
+            )
+
+
+@tracks.command("export")
+@users_option
+@start_option
+@end_option
+@click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
+)
+def tracks_export(users: Sequence[str], start: int | None, end: int | None, format_: str, output: Path | None) -> None:
+    """Export tracks that start from --start to --end."""
+    from trackgen_core.export import export_tracks
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    with _output(output) as out:
+        count = export_tracks(
+            _read_tracks(users, start, end, store),
+            out,
+            format_,
+            points_of=lambda track: store.points_of_track(track.device_id, track.started_ms, track.ended_ms),
+        )
+    if output:
+        click.echo(f"{count:,} tracks written to {output}")
+
+
+def _read_tracks(users: Sequence[str], start: int | None, end: int | None, store: Store | None = None) -> Any:  # noqa: ANN401
+    from trackgen_core.home import open_store
+
+    return (store or open_store()).read_tracks(users or None, start, end)
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[BinaryIO]:
+    """Open stdout, or a file that appears under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as out:
+            yield out
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@main.group()
+def points() -> None:
+    """Delete points."""
+
+
+@points.command("delete")
+@click.option("--user", "-u", required=True, metavar="U", help="Whose points.")
+@click.option("--device", "-d", metavar="D", help="Only of this device.")
+@start_option
+@end_option
+@click.confirmation_option(prompt="Delete these points for good?")
+def points_delete(user: str, device: str | None, start: int | None, end: int | None) -> None:
+    """Delete points; the next `generate` removes or shrinks the tracks made of them."""
+    from trackgen_core.home import open_store
+    from trackgen_core.points import MS_PER_DAY
+
+    lo_ms = None if start is None else start * MS_PER_DAY
+    hi_ms = None if end is None else (end + 1) * MS_PER_DAY
+    click.echo(f"{open_store().delete_points(user, device, lo_ms, hi_ms):,} points deleted")
+
+
+@main.group()
+def settings() -> None:
+    """Show and change the settings of a user."""
+
+
+@settings.command("show")
+@click.option("--user", "-u", required=True, metavar="U")
+@json_option
+def settings_show(user: str, as_json: bool) -> None:
+    """Show the settings in force."""
+    from trackgen_core.home import open_store
+
+    _print_settings(open_store().settings(user), as_json)
+
+
+@settings.command("set")
+@click.option("--user", "-u", required=True, metavar="U")
+@click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
+@json_option
+def settings_set(user: str, assignments: Sequence[str], as_json: bool) -> None:
+    """Change settings; the next `generate` makes the user's tracks by them."""
+    from trackgen_core.home import open_store
+    from trackgen_core.settings import parse_assignments
+
+    _print_settings(open_store().set_settings(user, parse_assignments(assignments)), as_json)
+
+
+def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
+    values = settings.model_dump()
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+        return
+    changed = settings.changed()
+    for name, value in values.items():
+        click.echo(f"{name}={value}{'' if name in changed else '   (default)'}")
+
+
+@main.command()
+@click.option("--port", "-p", type=int, default=DEFAULT_PORT, show_default=True)
+def ui(port: int) -> None:
+    """Start the Dagster UI and daemon on this home, at 127.0.0.1 only."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.instance import prepare_instance
+
+    open_store()
+    prepare_instance()
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "trackgen_dagster.definitions"]
+    os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
+
+
+@main.command()
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed makes another history.")
+def demo(seed: int) -> None:
+    """Make a sample history, import it, make tracks of it, and show what was found."""
+    from trackgen_core.demo import write_demo
+    from trackgen_core.home import home, open_store
+    from trackgen_core.importing import import_paths
+
+    folder = home() / "demo"
+    click.echo("1. A history: three people, two devices of one of them, half a year")
+    files = write_demo(folder, seed)
+    click.echo(f"   written to {folder}: {', '.join(file.name for file in files)}")
+    click.echo("2. trackgen import")
+    store = open_store()
+    with _progress_bar("importing", True) as show:
+        report = import_paths(store, files, user=None, progress=lambda file: show(None, _file_line(file)))
+    _print_import(report)
+    click.echo("3. trackgen generate")
+    summary = _generate((), "incremental", None, None, None, show_progress=True)
+    _print_summary(summary)
+    if report.failed or summary.status != "completed":
+        raise click.ClickException("; ".join([*(str(file.error) for file in report.failed), *summary.errors]))
+    _print_findings(store)
+    click.echo("Next:")
+    for command, what in (
+        ("trackgen ui", "the asset graph, partitions, backfills"),
+        ("trackgen tracks list --user chloe --start 2025-07-01", "tracks as a table"),
+        ("trackgen tracks export --format geojson -o tracks.geojson", "for a map"),
+        ("trackgen settings set --user ada minutes_between_routes=10", "then `trackgen generate` again"),
+        ("trackgen import ~/my-gpx-files --user me", "your own history"),
+    ):
+        click.echo(f"  {command:<62} {what}")
+
+
+def _print_findings(store: Store) -> None:
+    import pandas as pd
+
+    wanted = ["user", "device", "points", "length_mm", "duration_ms", "started_ms", "track_id"]
+    found = pd.concat(batch[wanted] for batch in store.read_tracks())
+    click.echo("4. What was found")
+    for (user, device), rows in found.groupby(["user", "device"]):
+        km, hours = rows["length_mm"].sum() / 1e6, rows["duration_ms"].sum() / 3.6e6
+        click.echo(f"   {user:<6} {device:<6} {len(rows):>5} tracks {km:>10,.0f} km {hours:>8,.0f} h")
+    for what, column in (("longest in time", "duration_ms"), ("longest in distance", "length_mm")):
+        track = found.sort_values(column).iloc[-1]
+        start = pd.Timestamp(track["started_ms"], unit="ms")
+        click.echo(
+            f"   {what}: {track['user']} from {start:%Y-%m-%d %H:%M} UTC, {track['duration_ms'] / 3.6e6:,.1f} h, "
+            f"{track['length_mm'] / 1e6:,.0f} km, one track of {track['points']:,} points"
+        )
+
+
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what is installed, where data lives, and what is wrong."""
+    from trackgen_dagster.doctor import examine
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        for name, value in found.facts.items():
+            click.echo(f"{name:<22} {value}")
+        for problem in found.problems:
+            click.echo(f"problem: {problem}")
+        if not found.problems:
+            click.echo("All is well.")
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _progress_bar(what: str, wanted: bool) -> Iterator[Callable[[float | None, str], None]]:
+    """Show a bar on stderr, if that is a terminal; call what is yielded with the share done and a few words."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not (wanted and console.is_terminal)) as progress:
+        task = progress.add_task(what, total=None)
+
+        def show(share: float | None, words: str) -> None:
+            progress.update(task, description=words, completed=share or 0.0, total=None if share is None else 1.0)
+
+        yield show
+
+
+if __name__ == "__main__":
+    main(prog_name="trackgen")

@@ -1,0 +1,22 @@
+"""Everything that Dagster loads."""
+
+import os
+
+import dagster as dg
+
+from trackgen_dagster import assets, checks
+from trackgen_dagster.jobs import generate
+from trackgen_dagster.resources import TrackStore
+
+# Read by Dagster whenever events are stored, in this process and in those that it starts; without it, a partition costs
+# a transaction.
+os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+
+defs = dg.Definitions(
+    assets=[assets.points, assets.segments, assets.tracks],
+    asset_checks=[checks.points_conserved, checks.no_overlap, checks.sample_recomputed],
+    jobs=[generate],
+    resources={"store": TrackStore()},
+    # A run has its own worker processes; a process for each step besides would only cost seconds.
+    executor=dg.in_process_executor,
+)

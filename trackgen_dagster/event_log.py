@@ -1,0 +1,46 @@
+"""Dagster's SQLite event log, with batches that are one transaction.
+
+The stock class stores the events of a batch one by one, at about 10 ms each: a run over ten years would spend two
+minutes on saying that its 3 653 partitions are done. Everything else is the parent's.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from dagster._core.events import ASSET_EVENTS
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._serdes import ConfigurableClassData
+from sqlalchemy import func, select
+
+
+class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
+    """SQLite event log storage whose `store_event_batch` writes a batch in one transaction per database."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        """Make the storage from its configuration in `dagster.yaml`."""
+        return cls(inst_data=inst_data, **config_value)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events of one run; what are no asset events goes the parent's way."""
+        super().store_event_batch([event for event in events if event.dagster_event_type not in ASSET_EVENTS])
+        events = [event for event in events if event.dagster_event_type in ASSET_EVENTS]
+        if not events:
+            return
+        rows = [self._event_to_row(event) for event in events]
+        with self.run_connection(events[0].run_id) as connection:
+            connection.execute(SqlEventLogStorageTable.insert(), rows)
+        with self.index_transaction() as connection:
+            connection.execute(SqlEventLogStorageTable.insert(), rows)
+            # The transaction holds the only write lock, so its rows have consecutive ids.
+            last_id = connection.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+            event_ids = list(range(last_id - len(rows) + 1, last_id + 1))
+            self._store_asset_event_tags(connection, events, event_ids)
+            # An asset's row shows its latest event only.
+            latest = {
+                event.get_dagster_event().asset_key: (event, i) for event, i in zip(events, event_ids, strict=True)
+            }
+            for event, event_id in latest.values():
+                self._store_asset_event(connection, event, event_id)

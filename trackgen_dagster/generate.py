@@ -1,0 +1,257 @@
+"""One request to generate, without a daemon: real runs, executed here, one after the other.
+
+Which days are worked on is decided by the database's work list alone; run storage says which of them Dagster has not
+been told of. So a session that was killed is simply started again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final, Literal, NamedTuple
+
+import dagster as dg
+
+from trackgen_core.generation import day_stats, mark_all
+from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
+from trackgen_core.store import Store
+from trackgen_dagster.checks import RANGE_TAGS
+from trackgen_dagster.definitions import defs
+from trackgen_dagster.instance import PID_TAG, fail_abandoned_runs, process_tag
+from trackgen_dagster.jobs import MODE_TAG, REQUEST_TAG, SESSION_TAG, USERS_TAG
+from trackgen_dagster.partitions import day_of, key_of
+
+Mode = Literal["bulk", "incremental", "daily"]
+
+MOST_RUNS: Final = 12
+"""Runs that one session starts at most. Days in between that need no work are then verified along with the others,
+which costs milliseconds a day; a run costs about a second."""
+
+POLL_S: Final = 0.2
+
+
+class DayRange(NamedTuple):
+    """Days from `lo_day` to `hi_day`, inclusive."""
+
+    lo_day: int
+    hi_day: int
+
+
+@dataclass
+class SessionSummary:
+    """What a session did."""
+
+    session: str
+    mode: Mode
+    users: list[str]
+    status: Literal["completed", "failed", "cancelled"] = "completed"
+    start: str | None = None
+    end: str | None = None
+    days: int = 0
+    points: int = 0
+    tracks: int = 0
+    distance_km: float = 0.0
+    leftover: int = 0
+    duration_s: float = 0.0
+    runs: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    failed_checks: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as the command line prints it."""
+        return asdict(self)
+
+
+def generate(
+    store: Store,
+    instance: dg.DagsterInstance,
+    *,
+    mode: Mode = "incremental",
+    users: Collection[str] = (),
+    lo_day: int | None = None,
+    hi_day: int | None = None,
+    workers: int = 0,
+    progress: Callable[[float, str], None] = lambda share, what: None,
+) -> SessionSummary:
+    """Make what is missing, or everything anew, and say what came of it.
+
+    Parameters
+    ----------
+    store : Store
+        The database.
+    instance : DagsterInstance
+        Where the runs are recorded.
+    mode : {"bulk", "incremental", "daily"}
+        `bulk` makes all days again, or goes on where a bulk session was broken off; `incremental` does what is on the
+        work list; `daily` does that, and yesterday again.
+    users : collection of str
+        Only these; by default all.
+    lo_day, hi_day : int, optional
+        Only these days, inclusive; by default all.
+    workers : int
+        Processes to use; 0 for one a core.
+    progress : callable
+        Called now and then with the share that is done and a few words.
+
+    Raises
+    ------
+    UnknownUser
+        If one of the users is not in the database.
+    """
+    started = time.monotonic()
+    fail_abandoned_runs(instance)
+    names = sorted(users)
+    summary = SessionSummary(uuid.uuid4().hex[:8], mode, names)
+    user_ids = store.user_ids(names) if names else None
+    first = day_number(start_day()) if lo_day is None else lo_day
+    last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
+    request = {MODE_TAG: mode, USERS_TAG: ",".join(names), REQUEST_TAG: f"{first}..{last if hi_day else ''}"}
+
+    if mode == "bulk" and not _was_broken_off(instance, request):
+        mark_all(store, "segments", first, last, user_ids)
+        mark_all(store, "tracks", first, last, user_ids)
+    elif mode == "daily":
+        yesterday = now_ms() // MS_PER_DAY - 1
+        mark_all(store, "segments", yesterday, yesterday, user_ids)
+    days = _days(store, instance, first, last, user_ids, whole=mode == "bulk")
+    ranges = group(days, MOST_RUNS)
+
+    tags = request | {SESSION_TAG: summary.session, PID_TAG: process_tag()}
+    total = sum(hi - lo + 1 for lo, hi in ranges)
+    done = 0
+    for lo, hi in ranges:
+        run_tags = tags | {RANGE_TAGS[0]: key_of(lo), RANGE_TAGS[1]: key_of(hi)}
+        shown = (done / total, (hi - lo + 1) / total)
+        _execute(instance, run_tags, names, workers, summary, partial(_scaled, progress, *shown))
+        done += hi - lo + 1
+        if summary.status == "cancelled":
+            break
+    _sum_up(store, summary, ranges)
+    summary.duration_s = round(time.monotonic() - started, 3)
+    return summary
+
+
+def group(days: Iterable[int], most: int) -> list[DayRange]:
+    """Cover days with at most `most` ranges, bridging the shortest gaps.
+
+    Parameters
+    ----------
+    days : iterable of int
+        Day numbers in any order.
+    most : int
+        How many ranges there may be; at least 1.
+    """
+    ordered = sorted(set(days))
+    if not ordered:
+        return []
+    gaps = sorted((after - before, i) for i, (before, after) in enumerate(pairwise(ordered)) if after - before > 1)
+    cuts = sorted(i for _, i in gaps[len(gaps) - (most - 1) :]) if most > 1 else []
+    starts = [0, *(i + 1 for i in cuts)]
+    ends = [*cuts, len(ordered) - 1]
+    return [DayRange(ordered[a], ordered[b]) for a, b in zip(starts, ends, strict=True)]
+
+
+def _days(
+    store: Store,
+    instance: dg.DagsterInstance,
+    first: int,
+    last: int,
+    user_ids: Collection[int] | None,
+    *,
+    whole: bool,
+) -> set[int]:
+    """Return the days that a session is about: those with work, and those with data of which Dagster does not know."""
+    with store.read() as connection:
+        work: set[int] = set()
+        for stage in ("segments", "tracks"):
+            work |= set(store.dirty(connection, stage, first, last, user_ids)["day"].tolist())
+        data = set(store.days_with_points(connection, user_ids, first, last)["day"].tolist())
+    made = [instance.get_materialized_partitions(dg.AssetKey(name)) for name in ("segments", "tracks")]
+    days = work | (data - {day_of(key) for key in made[0] & made[1]})
+    if whole and (work or data):
+        return set(range(min(work | data), max(work | data) + 1))
+    return days
+
+
+def _was_broken_off(instance: dg.DagsterInstance, request: dict[str, str]) -> bool:
+    """Whether the last session of the same request did not come to its end."""
+    runs = instance.get_runs(dg.RunsFilter(tags=request), limit=1)
+    return bool(runs) and runs[0].status != dg.DagsterRunStatus.SUCCESS
+
+
+def _execute(
+    instance: dg.DagsterInstance,
+    tags: dict[str, str],
+    users: Sequence[str],
+    workers: int,
+    summary: SessionSummary,
+    progress: Callable[[float, str], None],
+) -> None:
+    run_id = str(uuid.uuid4())
+    summary.runs.append(run_id)
+    config = {"config": {"users": list(users), "only_dirty": True, "workers": workers}}
+    finished = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(instance, run_id, finished, progress), daemon=True)
+    watcher.start()
+    try:
+        result = defs.resolve_job_def("generate").execute_in_process(
+            run_config={
+                "ops": {"segments": config, "tracks": config},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            instance=instance,
+            run_id=run_id,
+            tags=tags,
+            raise_on_error=False,
+        )
+    except KeyboardInterrupt:
+        summary.status = "cancelled"
+        return
+    finally:
+        finished.set()
+        watcher.join()
+    if not result.success:
+        summary.status = "failed"
+        for event in result.get_step_failure_events():
+            data = event.step_failure_data
+            failure = data.user_failure_data
+            error = data.error_display_string.strip().splitlines()
+            summary.errors.append(str(failure.description) if failure else f"{event.step_key}: {error[-1]}")
+    summary.failed_checks += [
+        f"{check.check_name}: {check.description}" for check in result.get_asset_check_evaluations() if not check.passed
+    ]
+
+
+def _scaled(progress: Callable[[float, str], None], before: float, part: float, share: float, what: str) -> None:
+    progress(before + share * part, what)
+
+
+def _watch(
+    instance: dg.DagsterInstance, run_id: str, finished: threading.Event, progress: Callable[[float, str], None]
+) -> None:
+    while not finished.wait(POLL_S):
+        run = instance.get_run_by_id(run_id)
+        shares = []
+        for stage in ("segments", "tracks"):
+            done, _, total = (run.tags.get(f"trackgen/{stage}", "") if run else "").partition("/")
+            shares.append((1.0 if total == "0" else int(done) / int(total)) if total else None)
+        known = [share for share in shares if share is not None]
+        progress(sum(known) / 2, "tracks" if len(known) == 2 else "segments")
+
+
+def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -> None:
+    if ranges:
+        summary.start, summary.end = key_of(ranges[0].lo_day), key_of(ranges[-1].hi_day)
+    for lo, hi in ranges:
+        totals = day_stats(store, lo, hi).sum()
+        summary.days += hi - lo + 1
+        summary.points += int(totals["points"])
+        summary.tracks += int(totals["tracks"])
+        summary.leftover += int(totals["leftover"])
+        summary.distance_km += int(totals["length_mm"]) / 1e6
+    summary.distance_km = round(summary.distance_km, 6)

@@ -1,0 +1,21 @@
+"""Jobs: what a run consists of."""
+
+from typing import Final
+
+import dagster as dg
+
+from trackgen_dagster.assets import segments, tracks
+from trackgen_dagster.partitions import daily
+
+SESSION_TAG: Final = "trackgen/session"
+MODE_TAG: Final = "trackgen/mode"
+USERS_TAG: Final = "trackgen/users"
+REQUEST_TAG: Final = "trackgen/days"
+"""Days that were asked for, as numbers."""
+
+generate = dg.define_asset_job(
+    "generate",
+    selection=dg.AssetSelection.assets(segments, tracks),
+    partitions_def=daily,
+    description="Segments and tracks of a range of days, with their checks, in one run.",
+)
