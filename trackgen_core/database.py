@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Connection, Executable, Table, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.dialects import sqlite
@@ -166,25 +168,24 @@ def fetch_frames(
     """
     cursor = connection.execute(statement).cursor
     assert cursor is not None
-    while batch := cursor.fetchmany(rows):
+    while len(batch := _records(islice(cursor, rows), dtypes)):
         yield _frame(batch, dtypes)
 
 
 def fetch_frame(connection: Connection, statement: Executable, dtypes: Mapping[str, Any]) -> pd.DataFrame:
     """Run a query and return all its rows as one frame."""
     frames = list(fetch_frames(connection, statement, dtypes))
-    return pd.concat(frames, ignore_index=True) if frames else _frame([], dtypes)
+    return pd.concat(frames, ignore_index=True) if frames else _frame(_records([], dtypes), dtypes)
 
 
-def _frame(rows: Sequence[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.DataFrame:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(dtypes)
-    frame = {}
-    for (name, dtype), values in zip(dtypes.items(), columns, strict=True):
-        if dtype in ("int64", "float64"):
-            frame[name] = np.array(values, dtype)  # None becomes NaN
-        else:
-            frame[name] = pd.Series(list(values), dtype=dtype)
-    return pd.DataFrame(frame)
+def _records(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> npt.NDArray[np.void]:
+    # Row by row into the array, so that rows do not pile up: the garbage collector would walk over them.
+    plain = [(name, dtype if dtype in ("int64", "float64") else "object") for name, dtype in dtypes.items()]
+    return np.fromiter(rows, np.dtype(plain))  # None becomes NaN
+
+
+def _frame(records: npt.NDArray[np.void], dtypes: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(records[name], dtype=dtype, copy=True) for name, dtype in dtypes.items()})
 
 
 def _python_values(column: Any) -> list[Any]:  # noqa: ANN401 - whatever pandas takes as a column

@@ -148,7 +148,9 @@ class Incoming:
         """Collect valid points. Of the same point, a known value beats an unknown one, and a larger one a smaller one:
         so the order of arrival cannot matter.
         """  # noqa: D205
-        codes, pairs = pd.MultiIndex.from_frame(points[["user", "device"]]).factorize()
+        owners = points[["user", "device"]]
+        codes = owners.groupby(["user", "device"], sort=False).ngroup()  # counted as `drop_duplicates` orders them
+        pairs = owners.drop_duplicates().itertuples(index=False, name=None)
         numbers = [self.owners.setdefault(pair, len(self.owners)) for pair in pairs]
         columns: dict[str, Any] = {"owner": np.array(numbers, np.int64)[codes]}
         columns |= {name: points[name] for name in (*COORDINATES, *VALUE_COLUMNS)}
@@ -214,7 +216,8 @@ def _with_owner(rows: pd.DataFrame, source: Source, user: str | None, device: st
 
 
 def _larger(name: str, one: str, other: str) -> str:
-    return f"max(coalesce({one}.{name}, {other}.{name}), coalesce({other}.{name}, {one}.{name}))"
+    one, other = f"{one}.{name}", f"{other}.{name}"
+    return f"CASE WHEN {one} IS NULL OR {other} > {one} THEN {other} ELSE {one} END"
 
 
 def _update_larger(table: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, select, text, true
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, select, text, true
 
 from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore, upsert
 from trackgen_core.merging import TRACK_DTYPES
@@ -308,11 +308,10 @@ class Store:
 
     def clear(self, connection: Connection, stage: Stage, seen: pd.DataFrame) -> None:
         """Take work off the list, unless it was listed anew since `seen` (the frame of `dirty`) was read."""
-        rows = [(stage, user_id, day, version) for user_id, day, version in seen.itertuples(index=False, name=None)]
+        rows = _records(seen.assign(stage=stage))
         if rows:
-            connection.exec_driver_sql(
-                "DELETE FROM dirty_days WHERE stage = ? AND user_id = ? AND day = ? AND version = ?", rows
-            )
+            listed = "stage = :stage AND user_id = :user_id AND day = :day AND version = :version"
+            connection.execute(text(f"DELETE FROM dirty_days WHERE {listed}"), rows)
 
     # Segments -------------------------------------------------------------------------------------------------------
 
@@ -374,9 +373,8 @@ class Store:
         compared = made[key].merge(stored[key], how="outer", indicator=True)
         changed = compared.loc[compared["_merge"] != "both", ["device_id", "day"]].drop_duplicates()
         if len(changed):
-            connection.exec_driver_sql(
-                "DELETE FROM segments WHERE device_id = ? AND day = ?", list(changed.itertuples(index=False, name=None))
-            )
+            of_day = "device_id = :device_id AND day = :day"
+            connection.execute(text(f"DELETE FROM segments WHERE {of_day}"), _records(changed))
             bulk_insert(connection, "segments", made.merge(changed)[list(SEGMENT_DTYPES)])
             changed = changed.assign(user_id=changed["device_id"].map(user_of))
             self.mark(connection, "tracks", changed[["user_id", "day"]].drop_duplicates())
@@ -471,9 +469,9 @@ class Store:
 
     def replace_tracks(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
         """Delete tracks by id, and insert frames of tracks."""
-        ids = [(track_id,) for track_id in gone]
+        ids = [{"track_id": track_id} for track_id in gone]
         if ids:
-            connection.exec_driver_sql("DELETE FROM tracks WHERE track_id = ?", ids)
+            connection.execute(text("DELETE FROM tracks WHERE track_id = :track_id"), ids)
         for frame in made:
             bulk_insert(connection, "tracks", frame)
 
@@ -510,7 +508,7 @@ class Store:
         user_ids = None if names is None else self.user_ids(names)
         first_ms = select(func.min(points.c.time_ms)).where(points.c.device_id == tracks.c.device_id).scalar_subquery()
         columns: list[Any] = [tracks.c[name] for name in TRACK_DTYPES if name != "break_reason"]
-        reason = func.iif(tracks.c.started_ms == first_ms, "start", tracks.c.break_reason)
+        reason = case((tracks.c.started_ms == first_ms, "start"), else_=tracks.c.break_reason)
         query = (
             select(users.c.name, devices.c.name, *columns, reason)
             .select_from(tracks.join(devices).join(users))
@@ -536,6 +534,10 @@ def _names(names: Collection[str]) -> Select[tuple[str, int]]:
 
 def _of_users(column: ColumnElement[int], user_ids: Collection[int] | None) -> ColumnElement[bool]:
     return true() if user_ids is None else column.in_(list(user_ids))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _new_version() -> int:

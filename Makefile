@@ -1,0 +1,50 @@
+# Everything a developer does, in one place. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo ui test lint format docs screenshots bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Install Trackgen and what its developers need into .venv
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Make a sample history, and tracks of it
+	$(BIN)/trackgen demo
+
+ui: $(INSTALLED) ## Start the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/trackgen ui
+
+test: $(INSTALLED) ## Run all tests
+	$(BIN)/pytest -n auto
+
+lint: $(INSTALLED) ## Check style, types and that the generated documents are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+format: $(INSTALLED) ## Format the code and sort the imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## Write the documents that are generated from the code
+	$(BIN)/python docs/generate.py
+
+screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI (needs Chromium)
+	$(BIN)/python docs/screenshots.py
+
+bench: $(INSTALLED) ## Run the benchmarks
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/bench_segmentation.py
+	$(BIN)/python benchmarks/bench_generate.py
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

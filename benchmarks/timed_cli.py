@@ -1,0 +1,72 @@
+"""The command line with a stop watch: `python -m benchmarks.timed_cli OUT.json generate --workers 1`.
+
+The phases are timed by wrapping the functions that do them, as long as they run in this process (one worker).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from trackgen_core import generation, parallel
+from trackgen_core.store import Store
+
+seconds: Counter[str] = Counter()
+
+
+def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, adding what it takes to a phase."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds[phase] += time.perf_counter() - started
+
+    return run
+
+
+def timed_iterator(phase: str, function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """Return a generator function, adding what its steps take to a phase."""
+
+    def run(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        step = timed(phase, function(*args, **kwargs).__next__)
+        while True:
+            try:
+                yield step()
+            except StopIteration:
+                return
+
+    return run
+
+
+def main() -> None:
+    """Run a command and write the seconds of its phases."""
+    out, *arguments = sys.argv[1:]
+    Store.read_points = timed_iterator("read", Store.read_points)  # type: ignore[method-assign]
+    generation.segment = timed("compute", generation.segment)
+    parallel.make_segments = timed("segments", parallel.make_segments)
+    parallel.make_tracks = timed("tracks", parallel.make_tracks)
+    started = time.perf_counter()
+    from trackgen_dagster import assets, checks, generate
+    from trackgen_dagster.cli import main as command_line
+
+    seconds["imports"] = time.perf_counter() - started
+    for module in (assets, generate):
+        module.day_stats = timed("statistics", module.day_stats)
+    for check in ("lost_points", "overlaps", "wrong_tracks"):
+        setattr(checks, check, timed("checks", getattr(checks, check)))
+    try:
+        command_line(arguments)
+    finally:
+        Path(out).write_text(json.dumps(seconds))
+
+
+if __name__ == "__main__":
+    main()

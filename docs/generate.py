@@ -1,0 +1,72 @@
+"""Write the parts of the documents that come from the code: the command reference and the table of settings.
+
+`--check` writes nothing, and fails if anything would change.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from trackgen_core.settings import Settings
+from trackgen_dagster.cli import main as trackgen
+
+DOCS = Path(__file__).parent
+BEGIN, END = "<!-- generated: {} -->", "<!-- end -->"
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below `command` with its full name."""
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            yield from commands(child, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def command_reference() -> str:
+    """Return the help of every command."""
+    parts = []
+    for name, command in commands(trackgen, "trackgen"):
+        context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+        parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def settings_table() -> str:
+    """Return the settings of a user as a table."""
+    rows = ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
+    schema = Settings.model_json_schema()["properties"]
+    for name, field in schema.items():
+        allowed = ", ".join(field["enum"]) if "enum" in field else f"{field['minimum']:,} to {field['maximum']:,}"
+        rows.append(f"| `{name}` | {field['default']} | {allowed} | {field['description']} |")
+    return "\n".join(rows) + "\n"
+
+
+PARTS = {"commands.md": ("commands", command_reference), "configuration.md": ("settings", settings_table)}
+
+
+def main() -> int:
+    """Bring the documents up to date, or say which are not."""
+    stale = []
+    for file, (part, write) in PARTS.items():
+        path = DOCS / file
+        old = path.read_text()
+        before, rest = old.split(BEGIN.format(part) + "\n")
+        after = rest.split(END)[1]
+        new = f"{before}{BEGIN.format(part)}\n\n{write()}\n{END}{after}"
+        if new != old:
+            stale.append(file)
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    if stale and "--check" in sys.argv:
+        print(f"not up to date: {', '.join(stale)} (run `make docs`)", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
