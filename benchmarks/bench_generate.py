@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,13 +17,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import psutil
-
-from benchmarks.history import make_points, write_csv
+from history import make_points, write_csv
 
 SAMPLE_S = 0.05
-PHASES = ("read", "compute", "write", "tracks", "checks", "statistics", "rest")
+TIMED_CLI = Path(__file__).with_name("timed_cli.py")
+PHASES = ("read", "compute", "write", "tracks", "checks", "statistics", "start", "rest")
 """Read: points from SQLite to columns. Compute: `segment`. Write: segments and work list. Tracks: all of their
-making. Rest: start of Python and Dagster, its runs and its events."""
+making. Statistics: `day_stats`. Start: importing Dagster. Rest: Dagster's runs and events, and the command line."""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Run:
 def run(home: Path, *arguments: str) -> Run:
     """Run a command of trackgen in a home of its own, and watch its memory."""
     out = home / "phases.json"
-    command = [sys.executable, "-m", "benchmarks.timed_cli", str(out), *arguments]
+    command = [sys.executable, str(TIMED_CLI), str(out), *arguments]
     started = time.perf_counter()
     process = subprocess.Popen(
         command, env=os.environ | {"TRACKGEN_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -71,11 +72,15 @@ def main() -> None:
 
 
 def _measure(csv: Path, workers: Sequence[int]) -> dict[str, Run]:
-    runs = {}
-    for number in workers:
-        with TemporaryDirectory(prefix="trackgen-bench-") as home:
-            runs["import"] = run(Path(home), "import", str(csv), "--user", "ada")
-            runs[f"generate --workers {number}"] = run(Path(home), "generate", "--workers", str(number))
+    with TemporaryDirectory(prefix="trackgen-bench-") as folder:
+        imported = Path(folder) / "imported"
+        imported.mkdir()
+        runs = {"import": run(imported, "import", str(csv), "--user", "ada")}
+        for number in workers:
+            home = Path(folder) / str(number)
+            shutil.copytree(imported, home)
+            runs[f"generate --workers {number}"] = run(home, "generate", "--workers", str(number))
+            shutil.rmtree(home)
     return runs
 
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+from history import DEVICES, as_stored, make_points
+from timing import rates, take_turns
 
-from benchmarks.history import DEVICES, as_stored, make_points
-from benchmarks.timing import rates, take_turns
 from trackgen_core.geodesy import GEOD
 from trackgen_core.merging import find_seams, finish, merge
 from trackgen_core.segmentation import NO_BREAK, segment

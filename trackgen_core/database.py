@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Connection, Executable, Table, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trackgen_core.schema import SCHEMA_VERSION, VIEWS, metadata, schema_version
 
@@ -62,7 +61,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise DatabaseError(f"{url!r} is no database URL: write it as sqlite:////var/lib/trackgen.db") from None
         if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
             raise DatabaseError(
                 f"{parsed.render_as_string()}: only SQLite files are supported, as in sqlite:////var/lib/trackgen.db"
@@ -147,7 +149,8 @@ def bulk_insert(
         return
     marks = ", ".join("?" * len(values))
     statement = f"INSERT INTO {table} ({', '.join(map(str, columns))}) VALUES ({marks}) {suffix}"
-    connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
+    rows: Any = zip(*values, strict=True)  # as an iterator, so that rows do not pile up
+    connection.connection.cursor().executemany(statement, rows)
 
 
 def fetch_frames(
@@ -168,23 +171,21 @@ def fetch_frames(
     """
     cursor = connection.execute(statement).cursor
     assert cursor is not None
-    while len(batch := _records(islice(cursor, rows), dtypes)):
-        yield _frame(batch, dtypes)
+    fetched = iter(cursor.fetchone, None)
+    while len(frame := _frame(islice(fetched, rows), dtypes)):
+        yield frame
 
 
 def fetch_frame(connection: Connection, statement: Executable, dtypes: Mapping[str, Any]) -> pd.DataFrame:
     """Run a query and return all its rows as one frame."""
     frames = list(fetch_frames(connection, statement, dtypes))
-    return pd.concat(frames, ignore_index=True) if frames else _frame(_records([], dtypes), dtypes)
+    return pd.concat(frames, ignore_index=True) if frames else _frame([], dtypes)
 
 
-def _records(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> npt.NDArray[np.void]:
-    # Row by row into the array, so that rows do not pile up: the garbage collector would walk over them.
+def _frame(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.DataFrame:
     plain = [(name, dtype if dtype in ("int64", "float64") else "object") for name, dtype in dtypes.items()]
-    return np.fromiter(rows, np.dtype(plain))  # None becomes NaN
-
-
-def _frame(records: npt.NDArray[np.void], dtypes: Mapping[str, Any]) -> pd.DataFrame:
+    # Taken one by one, rows do not pile up as objects that the garbage collector walks over again and again.
+    records = np.fromiter(rows, np.dtype(plain))  # None becomes NaN
     return pd.DataFrame({name: pd.Series(records[name], dtype=dtype, copy=True) for name, dtype in dtypes.items()})
 
 

@@ -32,6 +32,8 @@ USER_DAYS_PER_WINDOW: Final = 2_000
 FILL: Final = 0.5
 """A window is a rectangle of days and users; it is widened while at least this share of it is work."""
 
+INTERVAL: Final = ("device_id", "started_ms", "ended_ms")
+
 PATH_POINTS_AT_ONCE: Final = 1_000_000
 """Vertices of paths held at once while tracks are made; a single track is never cut."""
 
@@ -260,29 +262,39 @@ def _settle(
         The stored tracks that touch the widened spans, with the columns of `store.TRACK_HEAD_DTYPES`.
     """
     settled_heads, settled_tracks = [], []
-    chains_so_far, reach_ms = 0, MS_PER_DAY
+    chains_so_far, reach_ms = 0, 2 * MS_PER_DAY
     while True:
         read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
         heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of)
         heads["chain"] += chains_so_far
         chains_so_far += len(heads)
-        chains = _touching(_chains(heads), spans)
-        old = store.track_heads(connection, spans)
+        chains, old = _chains(heads), store.track_heads(connection, read)
+        spans = _widen(spans, pd.concat([frame[list(INTERVAL)] for frame in (chains, old)]))
 
-        ends = pd.concat([frame[["device_id", "started_ms", "ended_ms"]] for frame in (chains, old)])
-        reached = ends.groupby("device_id").agg(lo_ms=("started_ms", "min"), hi_ms=("ended_ms", "max"))
-        reached = reached.reindex(spans["device_id"]).reset_index()
-        lo_ms, hi_ms = reached["lo_ms"].fillna(spans["lo_ms"]), reached["hi_ms"].fillna(spans["hi_ms"])
-        grown = (lo_ms < spans["lo_ms"]) | (hi_ms > spans["hi_ms"])
-        growing = spans.loc[grown, "device_id"]
-        settled_heads.append(heads[heads["chain"].isin(chains["chain"]) & ~heads["device_id"].isin(growing)])
-        settled_tracks.append(old[~old["device_id"].isin(growing)])
-        if growing.empty:
+        # A seam is only known if the day on its other side was read, too.
+        cut = (spans["lo_ms"] < read["lo_ms"] + MS_PER_DAY) & (read["lo_ms"] > 0)
+        cut |= spans["hi_ms"] > read["hi_ms"] - MS_PER_DAY
+        whole = spans[~cut]
+        settled_heads.append(heads[heads["chain"].isin(_touching(chains, whole)["chain"])])
+        settled_tracks.append(_touching(old, whole)[list(old.columns)])
+        if not cut.any():
             return pd.concat(settled_heads, ignore_index=True), pd.concat(settled_tracks, ignore_index=True)
-        spans["lo_ms"] = np.minimum(spans["lo_ms"], lo_ms).astype("int64")
-        spans["hi_ms"] = np.maximum(spans["hi_ms"], hi_ms).astype("int64")
-        spans = spans[grown].reset_index(drop=True)
+        spans = spans[cut].reset_index(drop=True)
         reach_ms *= 2
+
+
+def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
+    """Widen the span of each device until no interval of the device crosses its edges."""
+    while True:
+        touched = (
+            _touching(intervals, spans).groupby("device_id").agg(lo_ms=("started_ms", "min"), hi_ms=("ended_ms", "max"))
+        )
+        touched = touched.reindex(spans["device_id"]).reset_index()
+        lo_ms = np.fmin(spans["lo_ms"], touched["lo_ms"]).astype("int64")
+        hi_ms = np.fmax(spans["hi_ms"], touched["hi_ms"]).astype("int64")
+        if (lo_ms == spans["lo_ms"]).all() and (hi_ms == spans["hi_ms"]).all():
+            return spans
+        spans = spans.assign(lo_ms=lo_ms, hi_ms=hi_ms)
 
 
 def _with_seams(heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]) -> pd.DataFrame:
@@ -319,8 +331,8 @@ def _seams_of(heads: pd.DataFrame) -> Seams:
     return Seams(reason, heads["hop_mm"].to_numpy(), np.cumsum(reason != NO_BREAK) - 1)
 
 
-def _touching(chains: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
-    joined = chains.merge(spans, on="device_id")
+def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
+    joined = intervals.merge(spans, on="device_id")
     return joined[(joined["started_ms"] <= joined["hi_ms"]) & (joined["ended_ms"] >= joined["lo_ms"])]
 
 

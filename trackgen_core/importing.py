@@ -96,6 +96,8 @@ def import_paths(
     ImportReport
         Also of files that could not be read: those are never an exception.
     """
+    # As in a file: blanks around a name are not part of it, and an empty name is none.
+    user, device = (user or "").strip() or None, device.strip()
     report = ImportReport()
     for source in find_sources(paths):
         file = FileReport(source.path)

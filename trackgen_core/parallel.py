@@ -19,8 +19,11 @@ from trackgen_core.store import Stage, Store
 PARENT_WATCH_S: Final = 1.0
 """How often a worker looks whether its parent is still there."""
 
-POOL_PAYS_S: Final = 2.0
-"""Workers take a second or two to start; work that is done by then is done without them."""
+POOL_START_S: Final = 3.0
+"""What it takes to start workers: they load this library. Less work than that is done without them."""
+
+TRIAL_S: Final = 1.0
+"""How long windows are done in this process, before the rest is judged by them."""
 
 _store: Store
 """The store of a worker process."""
@@ -57,9 +60,13 @@ def do_windows(
         How many processes to use; with 1, everything is done in this one.
     """
     started = time.monotonic()
-    alone = stage == "tracks" or workers == 1
     done = 0
-    while done < len(windows) and (alone or time.monotonic() - started < POOL_PAYS_S):
+    while done < len(windows):
+        elapsed = time.monotonic() - started
+        if stage == "segments" and elapsed > TRIAL_S:
+            saved = elapsed / done * (len(windows) - done) * (1 - 1 / workers)
+            if saved > POOL_START_S:
+                break
         yield _do(store, stage, windows[done])
         done += 1
     windows = windows[done:]

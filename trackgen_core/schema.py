@@ -145,8 +145,9 @@ VIEWS: Final = {
                length_mm / 1000.0 AS distance_m, duration_ms / 1000.0 AS duration_s, avg_speed_kmh,
                elevation_gain_cm / 100.0 AS elevation_gain_m, elevation_loss_cm / 100.0 AS elevation_loss_m,
                elevation_min_cm / 100.0 AS elevation_min_m, elevation_max_cm / 100.0 AS elevation_max_m,
-               CASE WHEN started_ms = (SELECT min(time_ms) FROM points WHERE points.device_id = tracks.device_id)
-                    THEN 'start' ELSE break_reason END AS break_reason,
+               CASE WHEN EXISTS (SELECT 1 FROM points WHERE points.device_id = tracks.device_id
+                                 AND (time_ms, lon, lat) < (started_ms, start_lon, start_lat))
+                    THEN break_reason ELSE 'start' END AS break_reason,
                settings_id, path
         FROM tracks JOIN devices USING (device_id) JOIN users USING (user_id)""",
 }

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, select, text, true
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, func, select, text, true, tuple_
 
 from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore, upsert
 from trackgen_core.merging import TRACK_DTYPES
@@ -353,6 +353,8 @@ class Store:
             listed was finished by somebody else with newer points and is left alone; one that was listed anew
             is written, and stays listed.
         """
+        if claimed.empty:
+            return
         listed = self.dirty(
             connection,
             "segments",
@@ -506,9 +508,13 @@ class Store:
             If one of the users is not in the database.
         """
         user_ids = None if names is None else self.user_ids(names)
-        first_ms = select(func.min(points.c.time_ms)).where(points.c.device_id == tracks.c.device_id).scalar_subquery()
+        earlier = exists().where(
+            points.c.device_id == tracks.c.device_id,
+            tuple_(points.c.time_ms, points.c.lon, points.c.lat)
+            < tuple_(tracks.c.started_ms, tracks.c.start_lon, tracks.c.start_lat),
+        )
         columns: list[Any] = [tracks.c[name] for name in TRACK_DTYPES if name != "break_reason"]
-        reason = case((tracks.c.started_ms == first_ms, "start"), else_=tracks.c.break_reason)
+        reason = case((earlier, tracks.c.break_reason), else_="start")
         query = (
             select(users.c.name, devices.c.name, *columns, reason)
             .select_from(tracks.join(devices).join(users))

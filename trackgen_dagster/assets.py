@@ -17,8 +17,11 @@ GROUP: Final = "trackgen"
 PROGRESS_EVERY_S: Final = 0.5
 """How often the progress of a run is written to its tags."""
 
-LONG_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=366)
-"""Starting a run costs seconds, a day in it milliseconds: a year at a time."""
+DAYS_PER_RUN: Final = 366
+"""Starting a run costs seconds, a day in it milliseconds; but Dagster's own time in a run grows with the square of its
+partitions, so a year at a time."""
+
+LONG_RUN: Final = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
 
 points = dg.AssetSpec(
     "points",
@@ -119,7 +122,8 @@ class Progress:
 
     def write(self) -> None:
         """Write the tag."""
-        self.context.instance.add_run_tags(self.context.run_id, {f"trackgen/{self.stage}": f"{self.done}/{self.total}"})
+        progress = {f"trackgen/{self.stage}": f"{self.done}/{self.total}"}
+        self.context.instance.add_run_tags(self.context.run.run_id, progress)
         self.written_at = time.monotonic()
 
 

@@ -353,11 +353,10 @@ def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
 def ui(port: int) -> None:
     """Start the Dagster UI and daemon on this home, at 127.0.0.1 only."""
     from trackgen_core.home import open_store
-    from trackgen_dagster.instance import prepare_instance
+    from trackgen_dagster.instance import write_workspace
 
     open_store()
-    prepare_instance()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "trackgen_dagster.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(write_workspace())]
     os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
 
 

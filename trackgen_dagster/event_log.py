@@ -5,6 +5,7 @@ minutes on saying that its 3 653 partitions are done. Everything else is the par
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Self
 
 from dagster._core.events import ASSET_EVENTS
@@ -38,9 +39,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             last_id = connection.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
             event_ids = list(range(last_id - len(rows) + 1, last_id + 1))
             self._store_asset_event_tags(connection, events, event_ids)
-            # An asset's row shows its latest event only.
+            # An asset's row shows its latest event of each kind only.
             latest = {
-                event.get_dagster_event().asset_key: (event, i) for event, i in zip(events, event_ids, strict=True)
+                (event.get_dagster_event().asset_key, event.dagster_event_type): (event_id, event)
+                for event, event_id in zip(events, event_ids, strict=True)
             }
-            for event, event_id in latest.values():
+            for event_id, event in sorted(latest.values(), key=itemgetter(0)):
                 self._store_asset_event(connection, event, event_id)

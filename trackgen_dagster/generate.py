@@ -20,6 +20,7 @@ import dagster as dg
 from trackgen_core.generation import day_stats, mark_all
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
 from trackgen_core.store import Store
+from trackgen_dagster.assets import DAYS_PER_RUN
 from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import PID_TAG, fail_abandoned_runs, process_tag
@@ -28,9 +29,9 @@ from trackgen_dagster.partitions import day_of, key_of
 
 Mode = Literal["bulk", "incremental", "daily"]
 
-MOST_RUNS: Final = 12
-"""Runs that one session starts at most. Days in between that need no work are then verified along with the others,
-which costs milliseconds a day; a run costs about a second."""
+MOST_RANGES: Final = 12
+"""Ranges of days that one session works on at most. Days in between that need no work are then verified along with the
+others, which costs milliseconds a day; a run costs about a second."""
 
 POLL_S: Final = 0.2
 
@@ -119,7 +120,7 @@ def generate(
         yesterday = now_ms() // MS_PER_DAY - 1
         mark_all(store, "segments", yesterday, yesterday, user_ids)
     days = _days(store, instance, first, last, user_ids, whole=mode == "bulk")
-    ranges = group(days, MOST_RUNS)
+    ranges = [part for days_range in group(days, MOST_RANGES) for part in split(days_range, DAYS_PER_RUN)]
 
     tags = request | {SESSION_TAG: summary.session, PID_TAG: process_tag()}
     total = sum(hi - lo + 1 for lo, hi in ranges)
@@ -154,6 +155,11 @@ def group(days: Iterable[int], most: int) -> list[DayRange]:
     starts = [0, *(i + 1 for i in cuts)]
     ends = [*cuts, len(ordered) - 1]
     return [DayRange(ordered[a], ordered[b]) for a, b in zip(starts, ends, strict=True)]
+
+
+def split(days: DayRange, longest: int) -> list[DayRange]:
+    """Cut a range into parts of at most `longest` days."""
+    return [DayRange(lo, min(lo + longest - 1, days.hi_day)) for lo in range(days.lo_day, days.hi_day + 1, longest)]
 
 
 def _days(

@@ -25,6 +25,9 @@ DAGSTER_YAML: Final = """\
 # Written by Trackgen when it first used this folder; yours to change.
 telemetry:
   enabled: false
+# No dialog that asks for an e-mail address.
+nux:
+  enabled: false
 event_log_storage:
   module: trackgen_dagster.event_log
   class: BatchedSqliteEventLogStorage
@@ -45,6 +48,13 @@ concurrency:
     max_concurrent_runs: 2
 """
 
+WORKSPACE_YAML: Final = """\
+load_from:
+  - python_module:
+      module_name: trackgen_dagster.definitions
+      location_name: trackgen
+"""
+
 
 def prepare_instance() -> Path:
     """Point Dagster at its folder, `DAGSTER_HOME` or one in Trackgen's home, and configure it if it is new."""
@@ -63,11 +73,18 @@ def open_instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
+def write_workspace() -> Path:
+    """Say what the UI and the daemon load, under the name that it has in the repository too, and return the file."""
+    workspace = prepare_instance() / "workspace.yaml"
+    workspace.write_text(WORKSPACE_YAML)
+    return workspace
+
+
 def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose process was killed, and return their ids."""
     abandoned = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        if PID_TAG not in run.tags:
+        if PID_TAG not in run.tags or run.parent_run_id:  # a run that the UI executes again inherits the tags
             continue
         pid, started = run.tags[PID_TAG].split("@")
         if not _is_alive(int(pid), started):

@@ -5,7 +5,6 @@ from typing import Final
 import dagster as dg
 
 from trackgen_dagster.assets import segments, tracks
-from trackgen_dagster.partitions import daily
 
 SESSION_TAG: Final = "trackgen/session"
 MODE_TAG: Final = "trackgen/mode"
@@ -16,6 +15,5 @@ REQUEST_TAG: Final = "trackgen/days"
 generate = dg.define_asset_job(
     "generate",
     selection=dg.AssetSelection.assets(segments, tracks),
-    partitions_def=daily,
     description="Segments and tracks of a range of days, with their checks, in one run.",
 )

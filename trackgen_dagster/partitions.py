@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date
 
 import dagster as dg
 
 from trackgen_core.points import day_date, day_number, start_day
+
+# Both are in beta, and both are tested here. Dagster sets filters of its own when it is imported, so this comes after.
+warnings.filterwarnings("ignore", message=r"Parameter `(allow_nonexistent_upstream_partitions|backfill_policy)`")
 
 daily = dg.DailyPartitionsDefinition(
     start_date=start_day().isoformat(),

@@ -1,0 +1,597 @@
+"""The command line as scripts see it: real processes, exit codes, what is printed, and what is in the files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+import pytest
+
+from tests import reference
+from tests.reference import Point, Track
+from trackgen_core.settings import Settings
+from trackgen_dagster.cli import main
+
+HEADER = "track_id,user,device,started_at,ended_at,points,distance_m,duration_s,avg_speed_kmh,elevation_gain_m,"
+HEADER += "elevation_loss_m,elevation_min_m,elevation_max_m,break_reason"
+
+
+def start(home: Path, *args: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line on a home of its own, whatever the environment of the tests says."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN_", "DAGSTER_"))}
+    command = [sys.executable, "-m", "trackgen_dagster.cli", *map(str, args)]
+    variables = clean | {"TRACKGEN_HOME": str(home)} | (env or {})
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen(command, env=variables, text=True, encoding="utf-8", **options)
+
+
+def trackgen(home: Path, *args: object, env: dict[str, str] | None = None, answer: str = "") -> str:
+    """Run a command that has to succeed without a word on stderr, and return what it prints."""
+    process = start(home, *args, env=env)
+    out, err = process.communicate(answer, timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+def fails(home: Path, *args: object, env: dict[str, str] | None = None, answer: str = "") -> str:
+    """Run a command that has to fail with one clear line, and return this line."""
+    process = start(home, *args, env=env)
+    _, err = process.communicate(answer, timeout=120)
+    assert process.returncode == 1, err
+    assert re.fullmatch(r"Error: \S.*\n", err), err
+    return err
+
+
+def save(folder: Path, content: str | bytes, name: str = "points.csv") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def ride(user: str, device: str, at: str, count: int, *, lat: float = 47.1, climb: float | None = None) -> list[Point]:
+    """A point a minute and some ms, 76 m apart."""
+    return [
+        Point(
+            user, device, ms(at) + 60_007 * i, round(8.5 + i / 1000, 6), lat, None if climb is None else 400 + climb * i
+        )
+        for i in range(count)
+    ]
+
+
+HISTORY = [
+    *ride("anna", "phone", "2024-05-01T10:00:00", 11, climb=-0.5),
+    *ride("anna", "phone", "2024-05-01T12:00:00.123", 6),
+    *ride("anna", "phone", "2024-05-01T12:06:30", 3, lat=57.1),
+    *ride("anna", "watch", "2024-05-01T10:00:30", 1),
+    *ride("anna", 'old, "broken"', "2024-05-03T08:00:00", 4, climb=2.25),
+    *ride("bob", "", "2024-05-01T23:55:00", 10),
+    *ride("Zoë", "phone", "2024-05-08T08:00:00", 2),
+]
+
+
+def csv_text(points: Sequence[Point]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["user", "device", "timestamp", "lon", "lat", "altitude"])
+    writer.writerows(points)
+    return out.getvalue()
+
+
+def iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03}Z"
+
+
+def centimetres(value: int | None) -> str:
+    return "" if value is None else f"{value / 100:.2f}"
+
+
+def track_row(track: Track) -> list[object]:
+    """A track as the CSV export shows it."""
+    return [
+        *(track.track_id, track.user, track.device, iso(track.started_ms), iso(track.ended_ms), track.points),
+        f"{track.length_mm / 1000:.3f}",
+        f"{track.duration_ms / 1000:.3f}",
+        f"{track.length_mm * 3.6 / track.duration_ms:.3f}",
+        *map(centimetres, (track.elevation_gain_cm, track.elevation_loss_cm)),
+        *map(centimetres, (track.elevation_min_cm, track.elevation_max_cm)),
+        track.break_reason,
+    ]
+
+
+def expected_csv(points: Sequence[Point], rules: dict[str, Settings] | None = None) -> str:
+    """What the reference makes of points, as the CSV export shows it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([HEADER.split(","), *map(track_row, reference.tracks(points, rules or {})[0])])
+    return out.getvalue()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which everything is made, for tests that only look."""
+    folder = tmp_path_factory.mktemp("made")
+    trackgen(folder / "home", "import", save(folder, csv_text(HISTORY)))
+    trackgen(folder / "home", "generate")
+    return folder / "home"
+
+
+# Help and usage
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("command", [pytest.param(path, id=" ".join(path) or "-") for path in commands(main)])
+def test_help_is_there_at_once(home: Path, command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "trackgen_dagster.cli", *command, "--help"],
+        env=os.environ | {"TRACKGEN_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(" ".join(["Usage: trackgen", *command, ""]))
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & {"pandas", "numpy", "dagster", "sqlalchemy", "pyarrow", "pyproj", "pydantic"}
+    assert not home.exists()
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    wanted = {"import", "generate", "tracks export", "tracks list", "settings show", "settings set", "ui", "demo"}
+    wanted |= {"doctor", "points delete"}
+    assert wanted <= {" ".join(path) for path in commands(main)}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["conquer"],
+        ["tracks", "conquer"],
+        ["import"],
+        ["import", "a.csv", "--format", "fit"],
+        ["import", "a.csv", "--speed", "9"],
+        ["generate", "now"],
+        ["generate", "--mode", "sometimes"],
+        ["generate", "--start", "yesterday"],
+        ["generate", "--start", "2024-02-30"],
+        ["generate", "--start", "2024-05-02", "--end", "2024-05-01"],
+        ["generate", "--workers", "0"],
+        ["tracks", "export", "--format", "xls"],
+        ["tracks", "list", "--end", "1.5.2024"],
+        ["settings", "show"],
+        ["settings", "set", "--user", "anna"],
+        ["points", "delete"],
+        ["ui", "--port", "http"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_and_touches_nothing(home: Path, args: list[str]) -> None:
+    process = start(home, *args)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("Usage: trackgen")
+    assert err.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in err
+    assert not home.exists()
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["generate", "--user", "eve"], "no such user: eve"),
+        (["generate", "--user", "anna", "--user", "eve", "--user", "mallory"], "no such user: eve, mallory"),
+        (["tracks", "list", "--json", "--user", "eve"], "no such user: eve"),
+        (["tracks", "export", "--user", "eve"], "no such user: eve"),
+        (["tracks", "export", "-o", "nowhere/tracks.csv"], "nowhere"),
+        (["settings", "show", "--user", "eve"], "no such user: eve"),
+        (["settings", "set", "--user", "anna", "minutes=5"], "there is no setting 'minutes'"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes"], "KEY=VALUE"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes=0"], "greater than or equal to 1"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes=1441"], "less than or equal to 1440"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes=soon"], "integer"),
+        (["settings", "set", "--user", "anna", "distance_rule=maybe"], "'strict'"),
+        (["settings", "set", "--user", "anna", "meters_between_routes=1", "max_speed_kmh=-1"], "max_speed_kmh"),
+        (["settings", "set", "--user", "", "meters_between_routes=1"], "name"),
+        (["points", "delete", "--yes", "--user", "eve"], "no such user: eve"),
+        (["import", "--user", "anna", "nowhere.csv"], "nowhere.csv: no such file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_failure_is_1_and_one_line(made: Path, args: list[str], words: str) -> None:
+    assert words in fails(made, *args)
+
+
+def test_failed_settings_change_nothing(made: Path) -> None:
+    shown = trackgen(made, "settings", "show", "--user", "anna")
+    fails(made, "settings", "set", "--user", "anna", "minutes_between_routes=5", "distance_rule=maybe")
+    assert trackgen(made, "settings", "show", "--user", "anna") == shown
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "words"),
+    [
+        (["tracks", "list"], {"TRACKGEN_DATABASE_URL": "mysql://host/db"}, "mysql"),
+        (["tracks", "list"], {"TRACKGEN_DATABASE_URL": "not a url"}, "not a url"),
+        (["generate"], {"TRACKGEN_START_DATE": "soon"}, "TRACKGEN_START_DATE='soon'"),
+        (["generate"], {"TRACKGEN_START_DATE": "1969-12-31"}, "1969-12-31"),
+    ],
+    ids=["dialect", "url", "no date", "too early"],
+)
+def test_a_wrong_environment_is_explained(home: Path, args: list[str], env: dict[str, str], words: str) -> None:
+    assert words in fails(home, *args, env=env)
+
+
+def test_a_home_that_cannot_be_is_explained(tmp_path: Path) -> None:
+    file = save(tmp_path, "no folder", "file")
+    assert str(file) in fails(file / "home", "settings", "show", "--user", "anna")
+    (tmp_path / "home").mkdir()
+    database = save(tmp_path, b"no database " * 100, "home/trackgen.db")
+    assert str(database) in fails(tmp_path / "home", "tracks", "list")
+
+
+@pytest.mark.parametrize("args", [["generate", "--user", "eve"], ["settings", "set", "--user", "anna", "x=1"]])
+def test_debug_shows_the_traceback(made: Path, args: list[str]) -> None:
+    process = start(made, *args, "--debug")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback (most recent call last)" in err
+    assert args[-1].partition("=")[0] in err.splitlines()[-1]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(made: Path) -> None:
+    process = start(made, "tracks", "export", stdin=subprocess.DEVNULL)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait()
+
+
+# import
+
+
+def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    rows = ["2024-05-01T10:00:00Z,8.5,47.1", "1714557660,8.5,47.1", "1714557660000,8.5,47.1", "soon,8.5,47.1"]
+    bad = ["2024-05-01T10:02:00Z,8.5,97.1", "2024-05-01T10:02:00Z,0,0", "2024-05-01T10:02:00Z,0,0"]
+    save(folder, "\n".join(["time,longitude,latitude", *rows, *bad]), "a.csv")
+    save(folder, gzip.compress(csv_text(HISTORY).encode()), "b.csv.gz")
+    save(folder, "read me", "README")
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:
+        archive.writestr("deep/empty.csv", "ts,lon,lat,accuracy\n")
+        archive.writestr("deep/one.csv", "ts,lon,lat,accuracy\n1714557720,8.5,47.1,-1\n")
+
+    report = json.loads(trackgen(home, "import", folder, "--user", "carl", "--json"))
+    assert set(report) >= {"read", "new", "duplicate", "rejected", "reasons", "files"}
+    total = 7 + len(HISTORY) + 1
+    assert [report[name] for name in ("read", "new", "duplicate", "rejected")] == [total, total - 5, 1, 4]
+    reasons = {"no readable time": 1, "latitude outside -90..90": 1, "position exactly 0, 0": 2}
+    assert report["reasons"] == reasons
+    assert report["ignored"] == {"accuracy": 1}
+    files = {Path(file["path"]).name: file for file in report["files"]}
+    assert list(files) == ["README", "a.csv", "b.csv.gz", "empty.csv", "one.csv"]
+    assert [file.get("format") for file in files.values()] == [None, "csv", "csv", "csv", "csv"]
+    assert [file["read"] for file in files.values()] == [0, 7, len(HISTORY), 0, 1]
+    assert files["a.csv"]["reasons"] == reasons
+    assert files["a.csv"]["path"] == str(folder / "a.csv")
+
+    again = trackgen(home, "import", folder, "--user", "carl")
+    assert again.splitlines() == [
+        f"read {total}  new 0  duplicate {total - 4}  rejected 4",
+        "  rejected 1: latitude outside -90..90",
+        "  rejected 1: no readable time",
+        "  rejected 2: position exactly 0, 0",
+        "  accuracy ignored 1 times: no possible value",
+        f"  skipped {folder / 'README'}: not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec",
+    ]
+
+
+def test_import_takes_a_file_whole_or_not_at_all(home: Path, tmp_path: Path) -> None:
+    anna, bob = (csv_text(ride(user, "", "2024-05-01T10:00:00", 5)) for user in ("anna", "bob"))
+    good, bad = save(tmp_path, anna, "good.csv"), save(tmp_path, bob + '"', "bad.csv")
+    process = start(home, "import", bad, good, tmp_path / "missing.csv", "--json")
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert [line.partition(": ")[2].partition(":")[0] for line in err.splitlines()] == [
+        str(bad),
+        str(tmp_path / "missing.csv"),
+    ]
+    report = json.loads(out)
+    assert [report["read"], report["new"]] == [5, 5]
+    assert ["error" in file for file in report["files"]] == [True, False, True]
+    assert "no such user: bob" in fails(home, "settings", "show", "--user", "bob")
+    trackgen(home, "settings", "show", "--user", "anna")
+
+
+def test_import_says_whose_points_are_missing_or_where_there_are_none(home: Path, tmp_path: Path) -> None:
+    nameless = save(tmp_path, "ts,lon,lat\n1714557720,8.5,47.1\n")
+    assert "--user" in fails(home, "import", nameless)
+    assert "--user" in fails(home, "import", nameless, "--user", "")
+    (tmp_path / "empty").mkdir()
+    assert f"no files in {tmp_path / 'empty'}" in fails(home, "import", tmp_path / "empty", "--user", "anna")
+    assert "XML" in fails(home, "import", nameless, "--user", "anna", "--format", "gpx")
+
+
+def test_import_of_a_header_without_rows_is_no_failure(home: Path, tmp_path: Path) -> None:
+    out = trackgen(home, "import", save(tmp_path, "timestamp,lon,lat\n"), "--user", "anna")
+    assert out == "read 0  new 0  duplicate 0  rejected 0\n"
+
+
+def test_the_user_of_the_file_overrides_the_option_and_a_missing_device_is_nameless(home: Path, tmp_path: Path) -> None:
+    path = save(
+        tmp_path, csv_text([*ride("", "", "2024-05-01T10:00:00", 3), *ride("bob", "x", "2024-05-01T10:00:00", 2)])
+    )
+    trackgen(home, "import", path, "--user", "anna")
+    trackgen(home, "import", path, "--user", "carl", "--device", "phone")
+    trackgen(home, "generate")
+    listed = json.loads(trackgen(home, "tracks", "list", "--json"))
+    owners = [(track["user"], track["device"], track["points"]) for track in listed]
+    assert owners == [("anna", "", 3), ("bob", "x", 2), ("carl", "phone", 3)]
+
+
+# generate
+
+
+SUMMARY = {"session", "mode", "users", "status", "start", "end", "days", "points", "tracks", "distance_km", "leftover"}
+SUMMARY |= {"duration_s", "runs", "errors", "failed_checks"}
+
+
+def test_generate_makes_the_tracks_of_the_reference_and_a_second_run_does_nothing(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    summary = json.loads(trackgen(home, "generate", "--json"))
+    tracks, leftover = reference.tracks(HISTORY, {})
+    assert set(summary) >= SUMMARY
+    assert (summary["mode"], summary["status"], summary["users"]) == ("incremental", "completed", [])
+    assert (summary["start"], summary["end"]) == ("2024-05-01", "2024-05-08")
+    assert (summary["points"], summary["tracks"], summary["leftover"]) == (len(HISTORY), len(tracks), leftover)
+    assert summary["distance_km"] == pytest.approx(sum(track.length_mm for track in tracks) / 1e6, abs=1e-6)
+    assert (summary["errors"], summary["failed_checks"]) == ([], [])
+    exported = trackgen(home, "tracks", "export")
+    assert exported == expected_csv(HISTORY)
+
+    again = json.loads(trackgen(home, "generate", "--json"))
+    assert (again["status"], again["runs"], again["days"]) == ("completed", [], 0)
+    assert "Nothing to do" in trackgen(home, "generate", "--workers", 1)
+    for mode in ("bulk", "daily"):
+        anew = json.loads(trackgen(home, "generate", "--mode", mode, "--json"))
+        assert (anew["status"], anew["mode"]) == ("completed", mode)
+        assert anew["days"] == (8 if mode == "bulk" else 0)
+        assert trackgen(home, "tracks", "export") == exported
+
+
+def test_generate_of_some_days_and_some_users(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    of_anna = [point for point in HISTORY if point.user == "anna"]
+    summary = json.loads(trackgen(home, "generate", "--json", "--user", "anna", "--start", "2024-05-02"))
+    assert (summary["users"], summary["start"], summary["end"]) == (["anna"], "2024-05-03", "2024-05-03")
+    later = [point for point in of_anna if point.time_ms >= ms("2024-05-02")]
+    assert trackgen(home, "tracks", "export") == expected_csv(later)
+
+    out = trackgen(home, "generate", "--end", "2024-05-02", "--user", "anna", "--user", "bob")
+    assert "2 days from 2024-05-01 to 2024-05-02" in out
+    assert trackgen(home, "tracks", "export") == expected_csv([point for point in HISTORY if point.user != "Zoë"])
+    assert "Nothing to do" in trackgen(home, "generate", "--start", "2024-05-04", "--end", "2024-05-07")
+    trackgen(home, "generate")
+    assert trackgen(home, "tracks", "export") == expected_csv(HISTORY)
+
+
+def test_generate_before_anything_was_imported(home: Path) -> None:
+    assert "Nothing to do" in trackgen(home, "generate", "--mode", "bulk")
+    assert trackgen(home, "tracks", "list", "--json") == "[]\n"
+    assert trackgen(home, "tracks", "export") == HEADER + "\n"
+
+
+# tracks
+
+
+def test_csv_is_as_the_contract_says(made: Path, tmp_path: Path) -> None:
+    text = trackgen(made, "tracks", "export")
+    assert text == expected_csv(HISTORY)
+    header, *rows = csv.reader(io.StringIO(text))
+    assert ",".join(header) == HEADER
+    assert [row[1:3] + row[3:4] for row in rows] == sorted(row[1:3] + row[3:4] for row in rows)
+    assert [row[-1] for row in rows if row[2] == "phone"] == ["start", "start", "time_gap", "implausible_speed"]
+    for row in rows:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row[3])
+        assert re.fullmatch(r"\d+\.\d{3}", row[6])
+    file = tmp_path / "tracks.csv"
+    assert trackgen(made, "tracks", "export", "-o", file) == f"{len(rows)} tracks written to {file}\n"
+    assert file.read_text() == text
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_tracks_of_some_users_and_days(made: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(expected_csv(HISTORY))))
+
+    def exported(*args: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(trackgen(made, "tracks", "export", *args))))
+
+    assert exported("--user", "bob", "--user", "Zoë") == [row for row in rows if row["user"] != "anna"]
+    # A track belongs to the day on which it starts.
+    on_first = [row for row in rows if row["started_at"] < "2024-05-02"]
+    assert exported("--start", "2024-05-01", "--end", "2024-05-01") == on_first
+    assert [row["user"] for row in on_first] == ["anna", "anna", "anna", "bob"]
+    assert exported("--start", "2024-05-02", "--end", "2024-05-02") == []
+    assert exported("--start", "2024-05-03", "--user", "anna") == [row for row in rows if "old" in row["device"]]
+
+
+def test_geojson_gpx_and_parquet_show_the_same_tracks(made: Path, tmp_path: Path) -> None:
+    tracks = reference.tracks(HISTORY, {})[0]
+    ids = [track.track_id for track in tracks]
+    files = {format: tmp_path / f"tracks.{format}" for format in ("geojson", "gpx", "parquet")}
+    for format, file in files.items():
+        trackgen(made, "tracks", "export", "--format", format, "-o", file)
+
+    collection = json.loads(files["geojson"].read_text())
+    assert collection["type"] == "FeatureCollection"
+    assert [feature["id"] for feature in collection["features"]] == ids
+    for feature, track in zip(collection["features"], tracks, strict=True):
+        assert feature["geometry"] == {"type": "LineString", "coordinates": [list(place) for place in track.path[0]]}
+        assert feature["properties"]["distance_m"] == track.length_mm / 1000
+        assert feature["properties"]["started_at"] == iso(track.started_ms)
+
+    space = {"": "http://www.topografix.com/GPX/1/1"}
+    gpx = ET.parse(files["gpx"]).getroot().findall("trk", space)
+    for trk, track in zip(gpx, tracks, strict=True):
+        places = [
+            (float(point.get("lon", "")), float(point.get("lat", ""))) for point in trk.iterfind(".//trkpt", space)
+        ]
+        assert tuple(places) == track.path[0]
+
+    table = pq.read_table(files["parquet"])
+    assert table.column_names == [*HEADER.split(","), "geometry"]
+    assert table["track_id"].to_pylist() == ids
+    assert table["distance_m"].to_pylist() == [track.length_mm / 1000 for track in tracks]
+
+
+def test_an_exported_gpx_file_imports_as_the_same_points(made: Path, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tracks.gpx"
+    trackgen(made, "tracks", "export", "--user", "bob", "--format", "gpx", "-o", file)
+    trackgen(home, "import", file, "--user", "bob")
+    trackgen(home, "generate")
+    assert trackgen(home, "tracks", "export") == trackgen(made, "tracks", "export", "--user", "bob")
+
+
+def test_the_list_shows_every_track(made: Path) -> None:
+    tracks = reference.tracks(HISTORY, {})[0]
+    listed = json.loads(trackgen(made, "tracks", "list", "--json"))
+    assert [list(track) for track in listed] == [HEADER.split(",")] * len(tracks)
+    assert [track["track_id"] for track in listed] == [track.track_id for track in tracks]
+    assert [track["duration_s"] for track in listed] == [track.duration_ms / 1000 for track in tracks]
+    header, *lines = trackgen(made, "tracks", "list").splitlines()
+    assert header.split()[0] == "started"
+    assert [line[:19] for line in lines] == [iso(track.started_ms)[:19] for track in tracks]
+    assert [line.split()[5] for line in lines] == [track.user for track in tracks]
+
+
+# settings and points
+
+
+def test_settings_change_the_tracks_of_one_user(home: Path, tmp_path: Path) -> None:
+    points = [*ride("anna", "", "2024-05-01T10:00:00", 5), *ride("anna", "", "2024-05-01T10:40:00", 5, lat=47.101)]
+    points += [point._replace(user="bob") for point in points]
+    trackgen(home, "import", save(tmp_path, csv_text(points)))
+    trackgen(home, "generate")
+    before = expected_csv(points)
+    defaults = Settings().model_dump()
+    assert json.loads(trackgen(home, "settings", "show", "--user", "anna", "--json")) == defaults
+    changed = {"minutes_between_routes": 90, "distance_rule": "strict"}
+    shown = trackgen(home, "settings", "set", "--user", "anna", *(f"{name}={value}" for name, value in changed.items()))
+    assert shown.splitlines()[:2] == ["minutes_between_routes=90", "meters_between_routes=500   (default)"]
+    assert json.loads(trackgen(home, "settings", "show", "--user", "anna", "--json")) == defaults | changed
+    assert trackgen(home, "tracks", "export") == before
+    assert json.loads(trackgen(home, "generate", "--json"))["days"] == 1
+    assert trackgen(home, "tracks", "export") == expected_csv(points, {"anna": Settings(**changed)}) != before
+
+
+def test_settings_may_be_there_before_the_first_point(home: Path) -> None:
+    shown = trackgen(home, "settings", "set", "--user", "zoë", "max_speed_kmh=120", "--json")
+    assert json.loads(shown) == Settings(max_speed_kmh=120).model_dump()
+    assert json.loads(trackgen(home, "settings", "show", "--user", "zoë", "--json"))["max_speed_kmh"] == 120
+
+
+def test_deleting_points_shrinks_and_removes_tracks(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    trackgen(home, "generate")
+    process = start(home, "points", "delete", "--user", "anna")
+    _, err = process.communicate("n\n")
+    assert (process.returncode, err) == (1, "Aborted!\n")
+    assert trackgen(home, "points", "delete", "--user", "anna", "--device", "watch", answer="y\n").endswith(
+        "1 points deleted\n"
+    )
+    assert trackgen(home, "points", "delete", "--yes", "-u", "bob", "--start", "2024-05-02") == "5 points deleted\n"
+    assert trackgen(home, "points", "delete", "--yes", "-u", "Zoë", "--end", "2024-05-08") == "2 points deleted\n"
+    trackgen(home, "generate")
+    gone = [point for point in HISTORY if point.user == "bob"][5:]
+    rest = [point for point in HISTORY if point.device != "watch" and point.user != "Zoë" and point not in gone]
+    assert trackgen(home, "tracks", "export") == expected_csv(rest)
+
+
+# The rest
+
+
+def test_doctor_finds_nothing_wrong_where_all_is_well(made: Path) -> None:
+    found = json.loads(trackgen(made, "doctor", "--json"))
+    assert found["problems"] == []
+    facts = found["facts"]
+    assert facts["home"] == str(made)
+    assert facts["database"] == f"sqlite:///{made / 'trackgen.db'}"
+    assert facts["tracks"].startswith(f"{len(reference.tracks(HISTORY, {})[0])}, ")
+    assert facts["work to do"] == "0 days of segments, 0 days of tracks"
+    assert trackgen(made, "doctor").endswith("All is well.\n")
+
+
+def test_doctor_says_what_is_wrong_and_what_is_to_do(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    assert "5 days of segments" in trackgen(home, "doctor")
+    process = start(home, "doctor", env={"TRACKGEN_DATABASE_URL": "mysql://host/db"})
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "problem: mysql://host/db" in out
+    assert "Traceback" not in err
+
+
+def test_the_first_day_is_a_choice(home: Path, tmp_path: Path) -> None:
+    points = ride("anna", "", "1999-12-31T23:58:00", 5)
+    path = save(tmp_path, csv_text(points))
+    assert "rejected 2: before 2000-01-01" in trackgen(home, "import", path)
+    early = {"TRACKGEN_START_DATE": "1970-01-01"}
+    assert "new 2" in trackgen(home, "import", path, env=early)
+    trackgen(home, "generate", env=early)
+    assert trackgen(home, "tracks", "export") == expected_csv(points)
+
+
+def test_the_database_may_be_elsewhere(home: Path, tmp_path: Path) -> None:
+    elsewhere = {"TRACKGEN_DATABASE_URL": f"sqlite:///{tmp_path}/else/where.db"}
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)), env=elsewhere)
+    assert json.loads(trackgen(home, "generate", "--json", env=elsewhere))["points"] == len(HISTORY)
+    assert trackgen(home, "tracks", "export", env=elsewhere) == expected_csv(HISTORY)
+    assert trackgen(home, "tracks", "list", "--json") == "[]\n"
+
+
+def test_the_demo_runs_to_its_end(home: Path) -> None:
+    out = trackgen(home, "demo")
+    numbers = re.search(r"read ([\d,]+)  new \1  duplicate 0  rejected 0", out)
+    assert numbers
+    assert re.search(rf"184 days from 2025-03-01 to 2025-08-31, {numbers[1]} points", out)
+    steps = [line[:2] for line in out.splitlines() if re.match(r"\d\. ", line)]
+    assert steps == ["1.", "2.", "3.", "4."]
+    for user, device in (("ada", "phone"), ("ada", "watch"), ("ben", "phone"), ("chloe", "phone")):
+        assert re.search(rf"{user} +{device} +[\d,]+ tracks +[\d,]+ km", out)
+    assert "check failed" not in out
+    assert "Nothing to do" in trackgen(home, "generate")
+    # What it says can be done next can be done.
+    assert len(trackgen(home, "tracks", "list", "--user", "chloe", "--start", "2025-07-01").splitlines()) > 50
