@@ -150,9 +150,9 @@ def running_ui(home: Path, **environment: str) -> Iterator[Ui]:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process that leads a group, and what is left of the group after it."""
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=30)
+        process.wait(timeout=15)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -178,7 +178,8 @@ def cut_path(vertices: Sequence[Vertex]) -> Path:
     """Cut the line wherever it crosses the antimeridian (RFC 7946, 3.1.9).
 
     A vertex on the antimeridian is inserted on either side of a crossing, unless the vertex beside it is that
-    very place. Pieces of a single vertex are dropped; if no piece is left, the line stays whole, as it is.
+    very place. Pieces of a single vertex are dropped; if no piece is left, all vertices are one place on the
+    antimeridian, and the line stays whole, on the side of the first.
     """
     pieces = [[vertices[0]]]
     for a, b in pairwise(vertices):
@@ -189,7 +190,7 @@ def cut_path(vertices: Sequence[Vertex]) -> Path:
             pieces.append([] if b == (-edge, lat) else [(-edge, lat)])
         pieces[-1].append(b)
     lines = tuple(tuple(piece) for piece in pieces if len(piece) > 1)
-    return lines or (tuple(vertices),)
+    return lines or (tuple((vertices[0][0], lat) for _, lat in vertices),)
 
 
 def crossing(a: Vertex, b: Vertex) -> Vertex:

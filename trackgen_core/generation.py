@@ -141,7 +141,7 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
         seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids)
         chains = compare_chains(store, connection, window)
         made = _tracks_of(store, connection, chains.heads[chains.heads["chain"].isin(chains.to_make)], chains.devices)
-        store.replace_tracks(connection, chains.gone, made)
+        store.replace_tracks(connection, chains.gone["track_id"], made)
         store.clear(connection, "tracks", seen)
     return WindowResult(window, int(chains.heads["points"].sum()), time.perf_counter() - started, peak_memory_mb())
 
@@ -153,8 +153,8 @@ class Chains(NamedTuple):
     """Their segments, without paths, with `reason` and `hop_mm` of the seam before each, and `chain`."""
     to_make: pd.Series
     """The chains of which no track, or another one, is stored."""
-    gone: pd.Series
-    """Ids of stored tracks that are no chain any more."""
+    gone: pd.DataFrame
+    """`track_id` and `device_id` of stored tracks that are no chain any more."""
     devices: pd.DataFrame
 
 
@@ -176,7 +176,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
     compared = tracks.merge(old, on=key, how="outer", indicator=True)
     to_make = compared.loc[compared["_merge"] == "left_only", "chain"]
-    gone = compared.loc[compared["_merge"] == "right_only", "track_id"]
+    gone = compared.loc[compared["_merge"] == "right_only", ["track_id", "device_id"]]
     return Chains(heads, to_make, gone, devices)
 
 
@@ -264,37 +264,40 @@ def _settle(
     settled_heads, settled_tracks = [], []
     chains_so_far, reach_ms = 0, 2 * MS_PER_DAY
     while True:
+        spans = spans.sort_values("device_id", ignore_index=True)
         read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
         heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of)
         heads["chain"] += chains_so_far
         chains_so_far += len(heads)
         chains, old = _chains(heads), store.track_heads(connection, read)
-        spans = _widen(spans, pd.concat([frame[list(INTERVAL)] for frame in (chains, old)]))
+        wider = _widen(spans, pd.concat([frame[list(INTERVAL)] for frame in (chains, old)]))
 
         # A seam is only known if the day on its other side was read, too.
-        cut = (spans["lo_ms"] < read["lo_ms"] + MS_PER_DAY) & (read["lo_ms"] > 0)
-        cut |= spans["hi_ms"] > read["hi_ms"] - MS_PER_DAY
-        whole = spans[~cut]
+        cut = (wider["lo_ms"] < read["lo_ms"] + MS_PER_DAY) & (read["lo_ms"] > 0)
+        cut |= wider["hi_ms"] > read["hi_ms"] - MS_PER_DAY
+        whole = wider[~cut]
         settled_heads.append(heads[heads["chain"].isin(_touching(chains, whole)["chain"])])
         settled_tracks.append(_touching(old, whole)[list(old.columns)])
         if not cut.any():
             return pd.concat(settled_heads, ignore_index=True), pd.concat(settled_tracks, ignore_index=True)
-        spans = spans[cut].reset_index(drop=True)
+        spans = wider[cut].reset_index(drop=True)
         reach_ms *= 2
 
 
 def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
-    """Widen the span of each device until no interval of the device crosses its edges."""
-    while True:
-        touched = (
-            _touching(intervals, spans).groupby("device_id").agg(lo_ms=("started_ms", "min"), hi_ms=("ended_ms", "max"))
-        )
-        touched = touched.reindex(spans["device_id"]).reset_index()
-        lo_ms = np.fmin(spans["lo_ms"], touched["lo_ms"]).astype("int64")
-        hi_ms = np.fmax(spans["hi_ms"], touched["hi_ms"]).astype("int64")
-        if (lo_ms == spans["lo_ms"]).all() and (hi_ms == spans["hi_ms"]).all():
-            return spans
-        spans = spans.assign(lo_ms=lo_ms, hi_ms=hi_ms)
+    """Widen the span of each device until no interval of the device crosses its edges.
+
+    Intervals that touch form clusters, found in one pass over their starts; a span becomes its cluster.
+    """
+    renamed = intervals.rename(columns={"started_ms": "lo_ms", "ended_ms": "hi_ms"})
+    every = pd.concat([spans.assign(is_span=True), renamed.assign(is_span=False)], ignore_index=True)
+    every = every.sort_values(["device_id", "lo_ms"], ignore_index=True)
+    reached = every.groupby("device_id")["hi_ms"].cummax()
+    apart = (every["lo_ms"] > reached.shift()) | (every["device_id"] != every["device_id"].shift())
+    clusters = every.groupby(apart.cumsum()).agg(
+        device_id=("device_id", "first"), lo_ms=("lo_ms", "min"), hi_ms=("hi_ms", "max"), is_span=("is_span", "any")
+    )
+    return clusters.loc[clusters["is_span"], list(SPAN_DTYPES)].reset_index(drop=True)
 
 
 def _with_seams(heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]) -> pd.DataFrame:

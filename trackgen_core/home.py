@@ -10,8 +10,17 @@ from trackgen_core.store import Store
 
 
 def home() -> Path:
-    """Return the folder of the embedded default: `TRACKGEN_HOME`, by default `~/.trackgen`."""
-    return Path(os.environ.get("TRACKGEN_HOME") or "~/.trackgen").expanduser().absolute()
+    """Return the folder of the embedded default: `TRACKGEN_HOME`, by default `~/.trackgen`.
+
+    Raises
+    ------
+    ValueError
+        If its name has a character that ends a path inside a URL.
+    """
+    folder = Path(os.environ.get("TRACKGEN_HOME") or "~/.trackgen").expanduser().absolute()
+    if set(str(folder)) & {"#", "?", "%"}:
+        raise ValueError(f"TRACKGEN_HOME={folder}: the folder's name must not hold #, ? or %, which URLs cannot carry")
+    return folder
 
 
 def database_url() -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,21 +72,37 @@ def do_windows(
                 break
         yield _do(store, stage, windows[done])
         done += 1
-    windows = windows[done:]
-    if not windows:
-        return
+    broken: list[Window] = []
+    if done < len(windows):
+        with _pool(store, workers) as pool:
+            futures = {pool.submit(_do_in_worker, window): window for window in windows[done:]}
+            for future in as_completed(futures):
+                if isinstance(future.exception(), BrokenProcessPool):
+                    broken.append(futures[future])
+                else:
+                    yield future.result()
+    # A worker that dies takes the pool with it. What was not done is tried again, one window at a time: so the one that
+    # kills its worker is known.
+    while broken:
+        with _pool(store, 1) as pool:
+            try:
+                while broken:
+                    yield pool.submit(_do_in_worker, broken[0]).result()
+                    broken.pop(0)
+            except BrokenProcessPool as error:
+                yield _failure(broken.pop(0), error)
+
+
+@contextmanager
+def _pool(store: Store, workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
-        min(workers, len(windows)),
+        workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(store.database.url, os.getpid()),
     )
-    futures: dict[Future[WindowResult | WindowFailure], Window] = {}
     try:
-        futures = {pool.submit(_do_in_worker, window): window for window in windows}
-        for future in as_completed(futures):
-            error = future.exception()
-            yield future.result() if error is None else _failure(futures[future], error)
+        yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -101,6 +120,7 @@ def _failure(window: Window, error: BaseException) -> WindowFailure:
 
 def _start_worker(url: str, parent: int) -> None:
     global _store
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     _store = open_store(url)
 

@@ -79,4 +79,7 @@ def cut_at_antimeridian(coordinates: FloatArray) -> list[FloatArray]:
             piece = piece if np.array_equal(leave[0], piece[-1]) else np.vstack([piece, leave])
         if len(piece) > 1:
             pieces.append(piece)
-    return pieces or [coordinates]
+    if not pieces:
+        # All points are one place on the antimeridian itself, told from both sides: one side will do.
+        pieces = [np.column_stack([np.full(len(lon), lon[0]), lat])]
+    return pieces

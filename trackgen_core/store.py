@@ -25,6 +25,7 @@ from trackgen_core.segmentation import SEGMENT_DTYPES
 from trackgen_core.settings import Settings, SettingsError, make_settings
 
 Stage = Literal["segments", "tracks"]
+STAGES: Final[tuple[Stage, Stage]] = ("segments", "tracks")
 
 VALUE_COLUMNS: Final = ("altitude", "accuracy", "speed")
 HEAD_DTYPES: Final = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if name != "path"}
@@ -123,6 +124,7 @@ class Store:
         SettingsError
             If a value is not allowed; then nothing is changed.
         """
+        name = name.strip()
         if not name:
             raise SettingsError("a user has a name")
         with self.write() as connection:
@@ -244,7 +246,7 @@ class Store:
         if held:
             yield pd.concat(held, ignore_index=True)
 
-    def points_of_track(self, device_id: int, started_ms: int, ended_ms: int) -> pd.DataFrame:
+    def points_of_track(self, connection: Connection, device_id: int, started_ms: int, ended_ms: int) -> pd.DataFrame:
         """Return `time_ms`, `lon`, `lat`, `altitude` of the points of one device from one instant to another."""
         query = (
             select(points.c.time_ms, points.c.lon, points.c.lat, points.c.altitude)
@@ -252,8 +254,12 @@ class Store:
             .order_by(points.c.time_ms, points.c.lon, points.c.lat)
         )
         dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
+        return fetch_frame(connection, query, dtypes)
+
+    def points_of(self, track: Any) -> pd.DataFrame:  # noqa: ANN401 - a row of `read_tracks`, from itertuples
+        """Return the points of a track as `points_of_track` does."""
         with self.read() as connection:
-            return fetch_frame(connection, query, dtypes)
+            return self.points_of_track(connection, track.device_id, track.started_ms, track.ended_ms)
 
     def count_points(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
@@ -460,7 +466,7 @@ class Store:
         dtypes = {"day": "int64", "tracks": "int64", "length_mm": "int64"}
         return fetch_frame(connection, query, dtypes).set_index("day")
 
-    def sample_tracks(self, lo_day: int, hi_day: int, size: int, seed: int) -> pd.DataFrame:
+    def sample_tracks(self, connection: Connection, lo_day: int, hi_day: int, size: int, seed: int) -> pd.DataFrame:
         """Return some tracks that start from `lo_day` to `hi_day`, with the columns of `TRACK_DTYPES`; `seed` picks."""
         within = (tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
         with self.read() as connection:

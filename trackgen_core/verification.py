@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from trackgen_core.generation import Window, compare_chains, user_by_device
 from trackgen_core.merging import find_seams, finish, merge
 from trackgen_core.points import MS_PER_DAY, day_date
 from trackgen_core.segmentation import NO_BREAK, segment
-from trackgen_core.store import Store
+from trackgen_core.store import STAGES, Store
 
 COMPARED: Final = ("ended_ms", "points", "length_mm", "duration_ms", "elevation_gain_cm", "digest", "path")
 
 
-def lost_points(store: Store, lo_day: int, hi_day: int) -> list[str]:
+class Verdict(NamedTuple):
+    """What a question found."""
+
+    faults: list[str]
+    """One line a fault; empty if all is well."""
+    left_out: int = 0
+    """Users who were not looked at, because work on these days is still listed for them."""
+
+
+def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
     """Say where points are in no segment, or in several, or chains of segments are not what is stored as tracks.
 
     Every point is in exactly one segment of its day, and every segment in exactly one chain; a chain of two points or
-    more is a track, one of a single point is leftover. Users with work on the list are left out: theirs is known to be
-    behind.
+    more is a track, one of a single point is leftover.
 
     Parameters
     ----------
@@ -30,19 +38,10 @@ def lost_points(store: Store, lo_day: int, hi_day: int) -> list[str]:
         The store.
     lo_day, hi_day : int
         First and last day.
-
-    Returns
-    -------
-    list of str
-        One line a fault; empty if all is well.
     """
     with store.read() as connection:
-        behind = {
-            user_id
-            for stage in ("segments", "tracks")
-            for user_id in store.dirty(connection, stage)["user_id"].tolist()
-        }
-        settled = sorted(set(store.settings_of(connection)) - behind)
+        every = set(store.settings_of(connection))
+        settled = every - _behind(store, connection, lo_day - 1, hi_day + 1)
         points = store.count_points(connection, lo_day, hi_day, settled)
         in_segments = store.count_segment_points(connection, lo_day, hi_day, settled)
         faults = [
@@ -50,30 +49,37 @@ def lost_points(store: Store, lo_day: int, hi_day: int) -> list[str]:
             for day in sorted({*points, *in_segments})
             if points.get(day) != in_segments.get(day)
         ]
-        chains = compare_chains(store, connection, Window(lo_day, hi_day, tuple(settled)))
+        chains = compare_chains(store, connection, Window(lo_day, hi_day, tuple(sorted(settled))))
+        days = chains.heads["day"]
+        if len(days):  # chains may reach into days with work
+            settled -= _behind(store, connection, int(days.min()) - 1, int(days.max()) + 1)
+        mine = chains.devices.index[chains.devices["user_id"].isin(settled)]
         missing = chains.heads[chains.heads["chain"].isin(chains.to_make)].drop_duplicates("chain")
+        missing = missing[missing["device_id"].isin(mine)]
         faults += [f"{day_date(int(day))}: a chain of segments has no track" for day in missing["day"]]
-        faults += [f"track {track_id} is no chain of segments" for track_id in chains.gone]
-    return faults
+        gone = chains.gone[chains.gone["device_id"].isin(mine)]
+        faults += [f"track {track_id} is no chain of segments" for track_id in gone["track_id"]]
+    return Verdict(faults, len(every - settled))
 
 
-def overlaps(store: Store, lo_day: int, hi_day: int) -> list[str]:
+def overlaps(store: Store, lo_day: int, hi_day: int) -> Verdict:
     """Say which tracks of one device overlap in time, of those that start from `lo_day` to `hi_day`."""
     query = text(
         """
-        SELECT track_id, before FROM (
-            SELECT track_id, started_ms,
-                   lag(track_id) OVER in_time AS before, lag(ended_ms) OVER in_time AS before_ended_ms
-            FROM tracks WHERE started_ms >= :lo_ms AND started_ms < :hi_ms
-            WINDOW in_time AS (PARTITION BY device_id ORDER BY started_ms, ended_ms)
-        ) AS pairs WHERE started_ms < before_ended_ms
+        SELECT t.track_id, earlier.track_id FROM tracks AS t JOIN tracks AS earlier
+          ON earlier.device_id = t.device_id
+         AND (earlier.started_ms, earlier.ended_ms, earlier.track_id) < (t.started_ms, t.ended_ms, t.track_id)
+         AND earlier.started_ms >= (SELECT coalesce(max(started_ms), t.started_ms) FROM tracks AS last
+                                    WHERE last.device_id = t.device_id AND last.started_ms < t.started_ms)
+         AND earlier.ended_ms > t.started_ms
+        WHERE t.started_ms >= :lo_ms AND t.started_ms < :hi_ms
         """
-    ).bindparams(lo_ms=(lo_day - 1) * MS_PER_DAY, hi_ms=(hi_day + 1) * MS_PER_DAY)
+    ).bindparams(lo_ms=lo_day * MS_PER_DAY, hi_ms=(hi_day + 1) * MS_PER_DAY)
     with store.read() as connection:
-        return [f"track {track} overlaps {before}" for track, before in connection.execute(query)]
+        return Verdict([f"track {track} overlaps {before}" for track, before in connection.execute(query)])
 
 
-def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, seed: int = 0) -> list[str]:
+def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, seed: int = 0) -> Verdict:
     """Compute some tracks anew from their points, and say which differ from what is stored.
 
     Parameters
@@ -88,28 +94,33 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
         Which ones.
     """
     faults = []
+    left_out = set()
     with store.read() as connection:
         devices = store.devices(connection)
         settings_of = store.settings_of(connection)
         user_of = user_by_device(devices)
-        behind = set(store.dirty(connection, "segments")["user_id"]) | set(store.dirty(connection, "tracks")["user_id"])
-    picked = store.sample_tracks(lo_day, hi_day, sample, seed)
-    for stored in picked.to_dict("records"):
-        device_id = int(stored["device_id"])
-        if user_of[device_id] in behind:
-            continue
-        settings = settings_of[user_of[device_id]]
-        points = store.points_of_track(device_id, int(stored["started_ms"]), int(stored["ended_ms"]))
-        segments = segment(points.assign(device_id=np.int64(device_id)), settings)
-        seams = find_seams(segments, settings)
-        made = finish(merge(segments, seams), seams.reason[seams.reason != NO_BREAK], devices)
-        same = made[made["track_id"] == stored["track_id"]]
-        if same.empty:
-            faults.append(f"track {stored['track_id']} does not follow from the points")
-        faults += [
-            f"track {stored['track_id']}: {name} is {stored[name]!r}, but the points give {value!r}"
-            for name in COMPARED
-            for value in same[name]
-            if value != stored[name] and not (pd.isna(value) and pd.isna(stored[name]))
-        ]
-    return faults
+        for stored in store.sample_tracks(connection, lo_day, hi_day, sample, seed).to_dict("records"):
+            device_id, started_ms, ended_ms = (int(stored[name]) for name in ("device_id", "started_ms", "ended_ms"))
+            user_id = user_of[device_id]
+            if user_id in _behind(store, connection, started_ms // MS_PER_DAY - 1, ended_ms // MS_PER_DAY + 1):
+                left_out.add(user_id)
+                continue
+            points = store.points_of_track(connection, device_id, started_ms, ended_ms)
+            segments = segment(points.assign(device_id=np.int64(device_id)), settings_of[user_id])
+            seams = find_seams(segments, settings_of[user_id])
+            made = finish(merge(segments, seams), seams.reason[seams.reason != NO_BREAK], devices)
+            same = made[made["track_id"] == stored["track_id"]]
+            if same.empty:
+                faults.append(f"track {stored['track_id']} does not follow from the points")
+            faults += [
+                f"track {stored['track_id']}: {name} is {stored[name]!r}, but the points give {value!r}"
+                for name in COMPARED
+                for value in same[name]
+                if value != stored[name] and not (pd.isna(value) and pd.isna(stored[name]))
+            ]
+    return Verdict(faults, len(left_out))
+
+
+def _behind(store: Store, connection: Connection, lo_day: int, hi_day: int) -> set[int]:
+    """Return the users for whom work is listed on these days."""
+    return {user for stage in STAGES for user in store.dirty(connection, stage, lo_day, hi_day)["user_id"].tolist()}

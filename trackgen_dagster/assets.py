@@ -50,13 +50,13 @@ class Generation(dg.Config):
     group_name=GROUP,
     kinds={"python", "pandas"},
 )
-def segments(context: dg.AssetExecutionContext, config: Generation, store: TrackStore) -> None:
+def segments(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
     """Runs of points without a break, cut at midnight UTC.
 
     A new segment starts after a pause longer than `minutes_between_routes`, or after a hop that the distance rule does
     not believe. Making a day again replaces exactly this day.
     """
-    _generate(context, "segments", config, store.open())
+    _generate(context, "segments", config, database.store)
 
 
 @dg.asset(
@@ -66,13 +66,13 @@ def segments(context: dg.AssetExecutionContext, config: Generation, store: Track
     group_name=GROUP,
     kinds={"python", "pandas"},
 )
-def tracks(context: dg.AssetExecutionContext, config: Generation, store: TrackStore) -> None:
+def tracks(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
     """Journeys: segments joined across midnight where the same rule that cuts segments finds no break.
 
     A track belongs to the day on which it starts, however many days it lasts. Making a day again rebuilds every track
     that touches it.
     """
-    _generate(context, "tracks", config, store.open())
+    _generate(context, "tracks", config, database.store)
 
 
 def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import dagster as dg
 
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
-from trackgen_core.verification import lost_points, overlaps, wrong_tracks
+from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_tracks
 from trackgen_dagster.assets import tracks
 from trackgen_dagster.partitions import day_of
 from trackgen_dagster.resources import TrackStore
@@ -19,28 +19,28 @@ SHOWN: Final = 20
 
 
 @dg.asset_check(asset=tracks)
-def points_conserved(context: dg.AssetCheckExecutionContext, store: TrackStore) -> dg.AssetCheckResult:
+def points_conserved(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
     """Every point is in exactly one track, or is counted as leftover."""
-    return _result(context, lambda lo_day, hi_day: lost_points(store.open(), lo_day, hi_day))
+    return _result(context, lambda lo_day, hi_day: lost_points(database.store, lo_day, hi_day))
 
 
 @dg.asset_check(asset=tracks)
-def no_overlap(context: dg.AssetCheckExecutionContext, store: TrackStore) -> dg.AssetCheckResult:
+def no_overlap(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
     """No two tracks of a device are at the same time."""
-    return _result(context, lambda lo_day, hi_day: overlaps(store.open(), lo_day, hi_day))
+    return _result(context, lambda lo_day, hi_day: overlaps(database.store, lo_day, hi_day))
 
 
 @dg.asset_check(asset=tracks)
-def sample_recomputed(context: dg.AssetCheckExecutionContext, store: TrackStore) -> dg.AssetCheckResult:
+def sample_recomputed(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
     """A few tracks, computed anew from their points, equal what is stored."""
     seed = zlib.crc32(context.run.run_id.encode())
-    return _result(context, lambda lo_day, hi_day: wrong_tracks(store.open(), lo_day, hi_day, seed=seed))
+    return _result(context, lambda lo_day, hi_day: wrong_tracks(database.store, lo_day, hi_day, seed=seed))
 
 
-def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], list[str]]) -> dg.AssetCheckResult:
+def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], Verdict]) -> dg.AssetCheckResult:
     lo_day, hi_day = _days(context.run.tags)
     started = time.perf_counter()
-    faults = find(lo_day, hi_day)
+    faults, left_out = find(lo_day, hi_day)
     return dg.AssetCheckResult(
         passed=not faults,
         description=f"{len(faults)} fault(s)" if faults else None,
@@ -48,6 +48,7 @@ def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], l
             "days": hi_day - lo_day + 1,
             "faults": len(faults),
             "first_faults": faults[:SHOWN],
+            "users_left_out": left_out,
             "seconds": round(time.perf_counter() - started, 3),
         },
     )

@@ -87,8 +87,17 @@ def _is_expected(error: Exception) -> bool:
 
 
 users_option = click.option("--user", "-u", "users", multiple=True, metavar="U", help="Only this user; repeatable.")
-start_option = click.option("--start", type=Day(), metavar="DAY", help="First day, YYYY-MM-DD (UTC).")
-end_option = click.option("--end", type=Day(), metavar="DAY", help="Last day, inclusive.")
+start_option = click.option("--start", type=Day(), metavar="DAY", is_eager=True, help="First day, YYYY-MM-DD (UTC).")
+
+
+def _check_end(ctx: click.Context, param: click.Parameter, end: int | None) -> int | None:
+    start = ctx.params.get("start")
+    if start is not None and end is not None and end < start:
+        raise click.BadParameter("lies before --start", ctx, param)
+    return end
+
+
+end_option = click.option("--end", type=Day(), metavar="DAY", callback=_check_end, help="Last day, inclusive.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -126,8 +135,9 @@ def import_(paths: Sequence[Path], user: str | None, device: str, format_: str |
         _print_import(report)
     for file in report.failed:
         click.echo(f"Error: {file.error}", err=True)
-    if not report.files:
-        raise click.ClickException(f"no files in {', '.join(map(str, paths))}")
+    if all(file.skipped for file in report.files):
+        where = ", ".join(map(str, paths))
+        raise click.ClickException(f"{where}: no CSV, GPX, GeoJSON or OwnTracks .rec among {len(report.files)} files")
     if report.failed:
         raise click.exceptions.Exit(1)
 
@@ -164,16 +174,17 @@ def generate(
     users: Sequence[str], mode: Mode, start: int | None, end: int | None, workers: int | None, as_json: bool
 ) -> None:
     """Make tracks of the points. Stopped and started again, it does only what is missing."""
-    if start is not None and end is not None and end < start:
-        raise click.UsageError("--end lies before --start")
     summary = _generate(users, mode, start, end, workers, show_progress=not as_json)
     if as_json:
         click.echo(json.dumps(summary.as_json(), indent=2))
     else:
         _print_summary(summary)
-    for error in summary.errors:
-        click.echo(f"Error: {error}", err=True)
-    if summary.status != "completed":
+    faults = [*summary.errors, *(f"check failed: {check}" for check in summary.failed_checks)]
+    if summary.status == "cancelled":
+        faults.append("stopped; run it again to go on from here")
+    for fault in faults:
+        click.echo(f"Error: {fault}", err=True)
+    if faults or summary.status != "completed":
         raise click.exceptions.Exit(1)
 
 
@@ -202,14 +213,14 @@ def _generate(
 
 
 def _print_summary(summary: SessionSummary) -> None:
+    if summary.listed_before_start:
+        click.echo(f"{summary.listed_before_start:,} days before TRACKGEN_START_DATE were left out", err=True)
     if not summary.runs:
-        click.echo("Nothing to do: every point is in its track.")
+        click.echo("Nothing to do.")
         return
     click.echo(f"Session {summary.session} ({summary.mode}) {summary.status} in {summary.duration_s:.1f} s")
     click.echo(f"  {summary.days:,} days from {summary.start} to {summary.end}, {summary.points:,} points")
     click.echo(f"  {summary.tracks:,} tracks, {summary.distance_km:,.1f} km; {summary.leftover:,} points in no track")
-    for check in summary.failed_checks:
-        click.echo(f"  check failed: {check}")
 
 
 @main.group()
@@ -262,7 +273,7 @@ def tracks_export(users: Sequence[str], start: int | None, end: int | None, form
             _read_tracks(users, start, end, store),
             out,
             format_,
-            points_of=lambda track: store.points_of_track(track.device_id, track.started_ms, track.ended_ms),
+            points_of=store.points_of,
         )
     if output:
         click.echo(f"{count:,} tracks written to {output}")

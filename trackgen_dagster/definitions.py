@@ -16,7 +16,7 @@ defs = dg.Definitions(
     assets=[assets.points, assets.segments, assets.tracks],
     asset_checks=[checks.points_conserved, checks.no_overlap, checks.sample_recomputed],
     jobs=[generate],
-    resources={"store": TrackStore()},
+    resources={"database": TrackStore()},
     # A run has its own worker processes; a process for each step besides would only cost seconds.
     executor=dg.in_process_executor,
 )

@@ -12,8 +12,8 @@ from typing import Any, Final
 from trackgen_core.database import DatabaseError
 from trackgen_core.generation import day_stats
 from trackgen_core.home import database_url, home, open_store
-from trackgen_core.points import day_date, start_day
-from trackgen_core.store import Store
+from trackgen_core.points import day_date, day_number, start_day
+from trackgen_core.store import STAGES, Store
 
 PACKAGES: Final = ("trackgen", "dagster", "dagster-webserver", "pandas", "pyproj", "sqlalchemy")
 LEAST_SQLITE: Final = (3, 39)
@@ -61,7 +61,7 @@ def examine() -> Findings:
 def _examine_store(store: Store, found: Findings) -> None:
     with store.read() as connection:
         days = store.days_with_points(connection)
-        dirty = {stage: store.dirty(connection, stage) for stage in ("segments", "tracks")}
+        dirty = {stage: store.dirty(connection, stage) for stage in STAGES}
     found.facts["users"] = f"{days['user_id'].nunique():,} with points, of {len(store.user_names()):,}"
     if len(days):
         lo_day, hi_day = int(days["day"].min()), int(days["day"].max())
@@ -72,3 +72,9 @@ def _examine_store(store: Store, found: Findings) -> None:
     found.facts["work to do"] = ", ".join(f"{len(rows):,} days of {stage}" for stage, rows in dirty.items())
     if sum(map(len, dirty.values())):
         found.facts["work to do"] += ": run `trackgen generate`"
+    before = sum(int((rows["day"] < day_number(start_day())).sum()) for rows in dirty.values())
+    if before:
+        found.problems.append(
+            f"{before:,} days with work lie before {start_day()}, where no run reaches them: set TRACKGEN_START_DATE "
+            "to an earlier day, or delete these points"
+        )

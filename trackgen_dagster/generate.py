@@ -6,6 +6,7 @@ been told of. So a session that was killed is simply started again.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -16,15 +17,16 @@ from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from trackgen_core.generation import day_stats, mark_all
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
-from trackgen_core.store import Store
+from trackgen_core.store import STAGES, Store
 from trackgen_dagster.assets import DAYS_PER_RUN
 from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import PID_TAG, fail_abandoned_runs, process_tag
-from trackgen_dagster.jobs import MODE_TAG, REQUEST_TAG, SESSION_TAG, USERS_TAG
+from trackgen_dagster.jobs import MODE_TAG, REQUEST_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
 from trackgen_dagster.partitions import day_of, key_of
 
 Mode = Literal["bulk", "incremental", "daily"]
@@ -59,9 +61,13 @@ class SessionSummary:
     distance_km: float = 0.0
     leftover: int = 0
     duration_s: float = 0.0
+    listed_before_start: int = 0
+    """Days with work that lie before the first partition, where no run reaches them."""
     runs: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     failed_checks: list[str] = field(default_factory=list)
+    broken: bool = False
+    """A run failed for a reason that the others would fail for, too; they were not started."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as the command line prints it."""
@@ -109,20 +115,21 @@ def generate(
     names = sorted(users)
     summary = SessionSummary(uuid.uuid4().hex[:8], mode, names)
     user_ids = store.user_ids(names) if names else None
-    first = day_number(start_day()) if lo_day is None else lo_day
+    first = max(day_number(start_day()), lo_day or 0)
     last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
-    request = {MODE_TAG: mode, USERS_TAG: ",".join(names), REQUEST_TAG: f"{first}..{last if hi_day else ''}"}
+    request = {MODE_TAG: mode, USERS_TAG: json.dumps(names), REQUEST_TAG: json.dumps([lo_day, hi_day])}
 
-    if mode == "bulk" and not _was_broken_off(instance, request):
-        mark_all(store, "segments", first, last, user_ids)
-        mark_all(store, "tracks", first, last, user_ids)
-    elif mode == "daily":
+    again = DayRange(first, last)
+    if mode == "daily":
         yesterday = now_ms() // MS_PER_DAY - 1
-        mark_all(store, "segments", yesterday, yesterday, user_ids)
+        again = DayRange(max(first, yesterday), min(last, yesterday))
+    if mode != "incremental" and not _was_broken_off(instance, request):
+        mark_all(store, "segments", *again, user_ids)
+        mark_all(store, "tracks", *again, user_ids)
     days = _days(store, instance, first, last, user_ids, whole=mode == "bulk")
     ranges = [part for days_range in group(days, MOST_RANGES) for part in split(days_range, DAYS_PER_RUN)]
 
-    tags = request | {SESSION_TAG: summary.session, PID_TAG: process_tag()}
+    tags = request | {SESSION_TAG: summary.session, RUNS_TAG: str(len(ranges)), PID_TAG: process_tag()}
     total = sum(hi - lo + 1 for lo, hi in ranges)
     done = 0
     for lo, hi in ranges:
@@ -130,7 +137,7 @@ def generate(
         shown = (done / total, (hi - lo + 1) / total)
         _execute(instance, run_tags, names, workers, summary, partial(_scaled, progress, *shown))
         done += hi - lo + 1
-        if summary.status == "cancelled":
+        if summary.status == "cancelled" or summary.broken:
             break
     _sum_up(store, summary, ranges)
     summary.duration_s = round(time.monotonic() - started, 3)
@@ -151,7 +158,7 @@ def group(days: Iterable[int], most: int) -> list[DayRange]:
     if not ordered:
         return []
     gaps = sorted((after - before, i) for i, (before, after) in enumerate(pairwise(ordered)) if after - before > 1)
-    cuts = sorted(i for _, i in gaps[len(gaps) - (most - 1) :]) if most > 1 else []
+    cuts = sorted(i for _, i in gaps[max(0, len(gaps) - most + 1) :])
     starts = [0, *(i + 1 for i in cuts)]
     ends = [*cuts, len(ordered) - 1]
     return [DayRange(ordered[a], ordered[b]) for a, b in zip(starts, ends, strict=True)]
@@ -174,10 +181,10 @@ def _days(
     """Return the days that a session is about: those with work, and those with data of which Dagster does not know."""
     with store.read() as connection:
         work: set[int] = set()
-        for stage in ("segments", "tracks"):
+        for stage in STAGES:
             work |= set(store.dirty(connection, stage, first, last, user_ids)["day"].tolist())
         data = set(store.days_with_points(connection, user_ids, first, last)["day"].tolist())
-    made = [instance.get_materialized_partitions(dg.AssetKey(name)) for name in ("segments", "tracks")]
+    made = [instance.get_materialized_partitions(dg.AssetKey(name)) for name in STAGES]
     days = work | (data - {day_of(key) for key in made[0] & made[1]})
     if whole and (work or data):
         return set(range(min(work | data), max(work | data) + 1))
@@ -185,9 +192,13 @@ def _days(
 
 
 def _was_broken_off(instance: dg.DagsterInstance, request: dict[str, str]) -> bool:
-    """Whether the last session of the same request did not come to its end."""
-    runs = instance.get_runs(dg.RunsFilter(tags=request), limit=1)
-    return bool(runs) and runs[0].status != dg.DagsterRunStatus.SUCCESS
+    """Whether the last session was this very request, and did not come to its end."""
+    latest = instance.get_runs(limit=1)
+    if not latest or any(latest[0].tags.get(tag) != value for tag, value in request.items()):
+        return False
+    tags = latest[0].tags
+    finished = dg.RunsFilter(tags={SESSION_TAG: tags[SESSION_TAG]}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    return instance.get_runs_count(finished) < int(tags[RUNS_TAG])
 
 
 def _execute(
@@ -221,13 +232,20 @@ def _execute(
     finally:
         finished.set()
         watcher.join()
-    if not result.success:
+    for event in result.get_step_failure_events():
+        data = event.step_failure_data
+        error = data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__:
+            summary.status = "cancelled"
+            return
         summary.status = "failed"
-        for event in result.get_step_failure_events():
-            data = event.step_failure_data
-            failure = data.user_failure_data
-            error = data.error_display_string.strip().splitlines()
-            summary.errors.append(str(failure.description) if failure else f"{event.step_key}: {error[-1]}")
+        if data.user_failure_data:  # some windows could not be done
+            summary.errors.append(str(data.user_failure_data.description))
+        else:
+            summary.broken = True
+            summary.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
     summary.failed_checks += [
         f"{check.check_name}: {check.description}" for check in result.get_asset_check_evaluations() if not check.passed
     ]
@@ -243,7 +261,7 @@ def _watch(
     while not finished.wait(POLL_S):
         run = instance.get_run_by_id(run_id)
         shares = []
-        for stage in ("segments", "tracks"):
+        for stage in STAGES:
             done, _, total = (run.tags.get(f"trackgen/{stage}", "") if run else "").partition("/")
             shares.append((1.0 if total == "0" else int(done) / int(total)) if total else None)
         known = [share for share in shares if share is not None]
@@ -251,6 +269,11 @@ def _watch(
 
 
 def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -> None:
+    with store.read() as connection:
+        days = [store.dirty(connection, stage)["day"] for stage in STAGES]
+    summary.listed_before_start = len(
+        {day for column in days for day in column.tolist() if day < day_number(start_day())}
+    )
     if ranges:
         summary.start, summary.end = key_of(ranges[0].lo_day), key_of(ranges[-1].hi_day)
     for lo, hi in ranges:

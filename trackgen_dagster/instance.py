@@ -8,11 +8,15 @@ from typing import Final
 
 import dagster as dg
 import psutil
+from filelock import FileLock
 
 from trackgen_core.home import home
 
 PID_TAG: Final = "trackgen/pid"
 """Process that executes a run; only `trackgen generate` sets it."""
+
+CLOCK_STEP_S: Final = 60
+"""Setting the clock moves the times at which processes seem to have started."""
 
 UNFINISHED: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -31,18 +35,10 @@ nux:
 event_log_storage:
   module: trackgen_dagster.event_log
   class: BatchedSqliteEventLogStorage
-  config:
-    base_dir: {history}
-run_storage:
-  module: dagster._core.storage.runs
-  class: SqliteRunStorage
-  config:
-    base_dir: {history}
-schedule_storage:
-  module: dagster._core.storage.schedules
-  class: SqliteScheduleStorage
-  config:
-    base_dir: {schedules}
+# What a run has to say is in its event log; files of captured output would cost every step some milliseconds.
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 concurrency:
   runs:
     max_concurrent_runs: 2
@@ -62,15 +58,16 @@ def prepare_instance() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
-        config.write_text(DAGSTER_YAML.format(history=folder / "history", schedules=folder / "schedules"))
+        config.write_text(DAGSTER_YAML)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 
 
 def open_instance() -> dg.DagsterInstance:
     """Return the instance that `prepare_instance` points at."""
-    prepare_instance()
-    return dg.DagsterInstance.get()
+    # Dagster makes its databases on first use, and two processes at once would trip over each other.
+    with FileLock(prepare_instance() / ".lock"):
+        return dg.DagsterInstance.get()
 
 
 def write_workspace() -> Path:
@@ -87,7 +84,7 @@ def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
         if PID_TAG not in run.tags or run.parent_run_id:  # a run that the UI executes again inherits the tags
             continue
         pid, started = run.tags[PID_TAG].split("@")
-        if not _is_alive(int(pid), started):
+        if not _is_alive(int(pid), float(started)):
             instance.report_run_failed(run, f"Process {pid}, which executed this run, is gone.")
             abandoned.append(run.run_id)
     return abandoned
@@ -95,15 +92,11 @@ def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
 
 def process_tag() -> str:
     """Return what `PID_TAG` says of this process: its number, and when it started, for numbers are used again."""
-    return f"{os.getpid()}@{_start_time(os.getpid())}"
+    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
 
 
-def _is_alive(pid: int, started: str) -> bool:
+def _is_alive(pid: int, started: float) -> bool:
     try:
-        return _start_time(pid) == started
+        return abs(psutil.Process(pid).create_time() - started) < CLOCK_STEP_S
     except psutil.NoSuchProcess:
         return False
-
-
-def _start_time(pid: int) -> str:
-    return f"{psutil.Process(pid).create_time():.1f}"

@@ -789,8 +789,7 @@ def test_zip_members_are_sources(tmp_path: Path) -> None:
     archive(path, {"x.csv": CSV, "w.gpx": GPX.encode()})
     by_name = {source.path.rpartition("/")[2]: source for source in find_sources([path])}
     assert {name: recognise(source) for name, source in by_name.items()} == {"w.gpx": "gpx", "x.csv": "csv"}
-    assert all(source.explicit for source in by_name.values())
-    assert not any(source.explicit for source in find_sources([tmp_path]))
+    assert not any(source.explicit for source in by_name.values()), "junk in an archive is no reason to fail"
     assert [len(rows_of(source)) for source in by_name.values()] == [4, 1]
 
 

@@ -43,7 +43,7 @@ class Source:
     path : str
         How to show it: `trip.gpx.gz`, `backup.zip/2024/a.gpx`.
     explicit : bool
-        Whether the user named it (or the archive it is in), rather than a folder that contains it.
+        Whether the user named it, rather than a folder or an archive that contains it.
     """
 
     path: str
@@ -133,27 +133,27 @@ def _find(path: Path, explicit: bool) -> Iterator[Source]:
             with path.open("rb") as file:
                 zipped = file.read(4) in ZIP_MAGICS
             if zipped:
-                yield from _members(path, shown, explicit)
+                yield from _members(path, shown)
             else:
                 yield Source(shown, explicit, lambda: path.open("rb"))
     except OSError as error:
         yield _failing(shown, explicit, error.strerror or str(error))
 
 
-def _members(path: Path, shown: str, explicit: bool) -> Iterator[Source]:
+def _members(path: Path, shown: str) -> Iterator[Source]:
     try:
         with _explained(shown):
             # Not closed here: the members outlive this function, and reading the directory once for every
             # member would take quadratic time. The archive is closed with the last of its sources.
             archive = zipfile.ZipFile(path)
     except UnreadableFile as error:
-        yield Source(shown, explicit, partial(_raise, error))
+        yield Source(shown, True, partial(_raise, error))
         return
     for member in sorted(archive.infolist(), key=lambda member: member.filename):
         parts = member.filename.split("/")
         hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts)
         if not member.is_dir() and not hidden:
-            yield Source(f"{shown}/{member.filename}", explicit, partial(archive.open, member))
+            yield Source(f"{shown}/{member.filename}", False, partial(archive.open, member))
 
 
 def _failing(shown: str, explicit: bool, what: str) -> Source:
