@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -368,6 +369,8 @@ def ui(port: int) -> None:
 
     open_store()
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(write_workspace())]
+    # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
 
 

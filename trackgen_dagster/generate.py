@@ -7,6 +7,7 @@ been told of. So a session that was killed is simply started again.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 import uuid
@@ -17,7 +18,16 @@ from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from trackgen_core.generation import day_stats, mark_all
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
@@ -25,7 +35,7 @@ from trackgen_core.store import STAGES, Store
 from trackgen_dagster.assets import DAYS_PER_RUN
 from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
-from trackgen_dagster.instance import PID_TAG, fail_abandoned_runs, process_tag
+from trackgen_dagster.instance import LOCATION, PID_TAG, fail_abandoned_runs, process_tag
 from trackgen_dagster.jobs import MODE_TAG, REQUEST_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
 from trackgen_dagster.partitions import day_of, key_of
 
@@ -36,6 +46,17 @@ MOST_RANGES: Final = 12
 others, which costs milliseconds a day; a run costs about a second."""
 
 POLL_S: Final = 0.2
+
+UI_ORIGIN: Final = RemoteJobOrigin(
+    RemoteRepositoryOrigin(
+        ManagedGrpcPythonEnvCodeLocationOrigin(
+            LoadableTargetOrigin(executable_path=sys.executable, module_name="trackgen_dagster.definitions"), LOCATION
+        ),
+        SINGLETON_REPOSITORY_NAME,
+    ),
+    "generate",
+)
+"""Where the UI finds the job of a run that was executed here: without it, it cannot execute the run again."""
 
 
 class DayRange(NamedTuple):
@@ -117,7 +138,8 @@ def generate(
     user_ids = store.user_ids(names) if names else None
     first = max(day_number(start_day()), lo_day or 0)
     last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
-    request = {MODE_TAG: mode, USERS_TAG: json.dumps(names), REQUEST_TAG: json.dumps([lo_day, hi_day])}
+    request = {MODE_TAG: mode, USERS_TAG: json.dumps(names) if names else "all"}
+    request[REQUEST_TAG] = " to ".join("any" if day is None else key_of(day) for day in (lo_day, hi_day))
 
     again = DayRange(first, last)
     if mode == "daily":
@@ -216,23 +238,25 @@ def _execute(
     watcher = threading.Thread(target=_watch, args=(instance, run_id, finished, progress), daemon=True)
     watcher.start()
     try:
-        result = defs.resolve_job_def("generate").execute_in_process(
+        job = defs.resolve_job_def("generate")
+        run = instance.create_run_for_job(
+            job,
+            run_id=run_id,
             run_config={
                 "ops": {"segments": config, "tracks": config},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
-            instance=instance,
-            run_id=run_id,
             tags=tags,
-            raise_on_error=False,
+            remote_job_origin=UI_ORIGIN,
         )
+        result = execute_run(InMemoryJob(job), run, instance)
     except KeyboardInterrupt:
         summary.status = "cancelled"
         return
     finally:
         finished.set()
         watcher.join()
-    for event in result.get_step_failure_events():
+    for event in result.filter_events(lambda event: event.is_step_failure):
         data = event.step_failure_data
         error = data.error
         while error is not None and error.cause is not None:

@@ -44,11 +44,14 @@ concurrency:
     max_concurrent_runs: 2
 """
 
-WORKSPACE_YAML: Final = """\
+LOCATION: Final = "trackgen"
+"""The name under which the UI shows what it has loaded."""
+
+WORKSPACE_YAML: Final = f"""\
 load_from:
   - python_module:
       module_name: trackgen_dagster.definitions
-      location_name: trackgen
+      location_name: {LOCATION}
 """
 
 

@@ -10,7 +10,7 @@ SESSION_TAG: Final = "trackgen/session"
 MODE_TAG: Final = "trackgen/mode"
 USERS_TAG: Final = "trackgen/users"
 REQUEST_TAG: Final = "trackgen/days"
-"""First and last day that were asked for, as numbers."""
+"""First and last day that were asked for."""
 
 RUNS_TAG: Final = "trackgen/runs"
 """How many runs the session has."""

@@ -341,7 +341,7 @@ def test_import_says_whose_points_are_missing_or_where_there_are_none(home: Path
     assert "--user" in fails(home, "import", nameless)
     assert "--user" in fails(home, "import", nameless, "--user", "")
     (tmp_path / "empty").mkdir()
-    assert f"no files in {tmp_path / 'empty'}" in fails(home, "import", tmp_path / "empty", "--user", "anna")
+    assert "among 0 files" in fails(home, "import", tmp_path / "empty", "--user", "anna")
     assert "XML" in fails(home, "import", nameless, "--user", "anna", "--format", "gpx")
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import WORKSPACE_YAML
+from trackgen_dagster.resources import TrackStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,7 +103,7 @@ def test_checks_jobs_and_resources() -> None:
     assert isinstance(job.partitions_def, dg.DailyPartitionsDefinition)
     assert job.executor_def.name == "in_process"
     assert {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")} >= {"generate"}
-    assert "store" in (defs.resources or {})
+    assert [type(resource) for resource in (defs.resources or {}).values()] == [TrackStore]
 
 
 def test_everything_says_what_it_is() -> None:
