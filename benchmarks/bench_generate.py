@@ -105,7 +105,7 @@ def _split(timed: dict[str, float], total: float) -> dict[str, float]:
 
 
 def _watch(parent: psutil.Process, peak: list[float]) -> None:
-    """Keep the largest sum of resident memory over a process and all its descendants."""
+    """Keep the largest sum of memory over a process and all its descendants; what they share counts once."""
     while parent.is_running():
         held = 0
         try:
@@ -116,8 +116,8 @@ def _watch(parent: psutil.Process, peak: list[float]) -> None:
             return
         for process in family:
             try:
-                held += process.memory_info().rss
-            except psutil.NoSuchProcess:
+                held += process.memory_full_info().pss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         peak[0] = max(peak[0], held)
         time.sleep(SAMPLE_S)

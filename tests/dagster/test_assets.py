@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
+from tests.dagster.homes import embedded_instance
 from tests.reference import Point
 from tests.scenarios import SCENARIOS, Scenario, assert_expected
 from trackgen_core import generation
@@ -29,7 +30,6 @@ from trackgen_core.store import Store
 from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.event_log import BatchedSqliteEventLogStorage
-from trackgen_dagster.instance import open_instance
 from trackgen_dagster.partitions import day_of, key_of
 
 BOTH = ("segments", "tracks")
@@ -48,15 +48,6 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
 def fresh_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     with embedded_instance(tmp_path / "instance") as instance:
         yield instance
-
-
-@contextmanager
-def embedded_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRACKGEN_HOME", str(folder))
-        patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
-        with open_instance() as instance:
-            yield instance
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +17,18 @@ import dagster as dg
 import psutil
 import pytest
 
+from tests.dagster.homes import embedded_instance
 from trackgen_core.database import Database
 from trackgen_core.demo import write_demo
 from trackgen_core.points import MS_PER_DAY, day_date
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
-from trackgen_dagster.instance import UNFINISHED, open_instance
+from trackgen_dagster.instance import UNFINISHED
 
 HOMES = 4
 KILLS_PER_HOME = 5
 WORKERS_DIE_WITHIN_S = 5.0
 FILES = ("ada-phone.csv", "ada-watch.csv", "chloe-phone.csv")
-
-
-@contextmanager
-def instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRACKGEN_HOME", str(home))
-        patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-        with open_instance() as instance:
-            yield instance
 
 
 def start(home: Path, *args: object) -> subprocess.Popen[str]:
@@ -106,7 +96,7 @@ def assert_settled(home: Path) -> None:
         day_date(int(str(day))).isoformat()
         for (day,) in query(home, f"SELECT DISTINCT time_ms / {MS_PER_DAY} FROM points")
     }
-    with instance_of(home) as instance:
+    with embedded_instance(home) as instance:
         for name in ("segments", "tracks"):
             assert days <= instance.get_materialized_partitions(dg.AssetKey(name))
         assert instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) == []
@@ -114,7 +104,7 @@ def assert_settled(home: Path) -> None:
 
 def days_worked_on(home: Path, stage: str) -> int:
     """Return how many days the latest run worked on."""
-    with instance_of(home) as instance:
+    with embedded_instance(home) as instance:
         tags = instance.get_runs(limit=1)[0].tags
     done, total = tags[f"trackgen/{stage}"].split("/")
     assert done == total
