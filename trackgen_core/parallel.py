@@ -66,7 +66,7 @@ def do_windows(
     done = 0
     while done < len(windows):
         elapsed = time.monotonic() - started
-        if stage == "segments" and elapsed > TRIAL_S:
+        if stage == "segments" and done and elapsed > TRIAL_S:
             saved = elapsed / done * (len(windows) - done) * (1 - 1 / workers)
             if saved > POOL_START_S:
                 break

@@ -38,7 +38,7 @@ def sample_recomputed(context: dg.AssetCheckExecutionContext, database: TrackSto
 
 
 def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], Verdict]) -> dg.AssetCheckResult:
-    lo_day, hi_day = _days(context.run.tags)
+    lo_day, hi_day = days_of_run(context.run.tags)
     started = time.perf_counter()
     faults, left_out = find(lo_day, hi_day)
     return dg.AssetCheckResult(
@@ -54,7 +54,7 @@ def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], V
     )
 
 
-def _days(tags: Mapping[str, str]) -> tuple[int, int]:
+def days_of_run(tags: Mapping[str, str]) -> tuple[int, int]:
     """Return the days a run is about: all there are, if it names none."""
     if "dagster/partition" in tags:
         return day_of(tags["dagster/partition"]), day_of(tags["dagster/partition"])

@@ -80,11 +80,10 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 def _is_expected(error: Exception) -> bool:
     from trackgen_core.database import DatabaseError
-    from trackgen_core.readers import UnreadableFile
-    from trackgen_core.settings import SettingsError
-    from trackgen_core.store import UnknownUser
 
-    return isinstance(error, DatabaseError | UnreadableFile | SettingsError | UnknownUser | OSError | ValueError)
+    # OSError: files. ValueError: what was given cannot be. LookupError: a user or a session that is not there.
+    expected = isinstance(error, DatabaseError | OSError | ValueError | LookupError)
+    return expected and not isinstance(error, KeyError | IndexError)
 
 
 users_option = click.option("--user", "-u", "users", multiple=True, metavar="U", help="Only this user; repeatable.")
@@ -358,6 +357,54 @@ def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
     changed = settings.changed()
     for name, value in values.items():
         click.echo(f"{name}={value}{'' if name in changed else '   (default)'}")
+
+
+@main.group()
+def sessions() -> None:
+    """Show sessions: requests to generate, from here, the UI or the daemon."""
+
+
+@sessions.command("list")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many, the latest first."
+)
+@json_option
+def sessions_list(limit: int, as_json: bool) -> None:
+    """List sessions, one a line, the latest first."""
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.sessions import list_sessions
+
+    with open_instance() as instance:
+        found = list_sessions(instance, limit)
+    if as_json:
+        click.echo(json.dumps([session.as_json() for session in found], indent=2))
+        return
+    click.echo(f"{'session':<10}{'status':<12}{'mode':<13}{'done':>5}  {'days':<26}created (UTC)")
+    for session in found:
+        click.echo(
+            f"{session.session[:8]:<10}{session.status:<12}{session.mode:<13}{session.percent:>4.0f}%  "
+            f"{session.start} to {session.end}  {session.created[:19]}"
+        )
+
+
+@sessions.command("show")
+@click.argument("name", metavar="ID")
+@json_option
+def sessions_show(name: str, as_json: bool) -> None:
+    """Show a session: its progress, its runs, and what went wrong."""
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.sessions import errors_of, find_session
+
+    with open_instance() as instance:
+        session = find_session(instance, name)
+        errors = errors_of(instance, session)
+    values = session.as_json() | {"errors": errors}
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+        return
+    for key, value in values.items():
+        for i, line in enumerate(value if isinstance(value, list) else [value]):
+            click.echo(f"{'' if i else key:<16}{'-' if line is None else line}")
 
 
 @main.command()

@@ -36,7 +36,7 @@ from trackgen_dagster.assets import DAYS_PER_RUN
 from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import LOCATION, PID_TAG, fail_abandoned_runs, process_tag
-from trackgen_dagster.jobs import MODE_TAG, REQUEST_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
+from trackgen_dagster.jobs import CANCELLED_TAG, MODE_TAG, REQUEST_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
 from trackgen_dagster.partitions import day_of, key_of
 
 Mode = Literal["bulk", "incremental", "daily"]
@@ -263,6 +263,7 @@ def _execute(
             error = error.cause
         if error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__:
             summary.status = "cancelled"
+            instance.add_run_tags(run_id, {CANCELLED_TAG: "true"})
             return
         summary.status = "failed"
         if data.user_failure_data:  # some windows could not be done

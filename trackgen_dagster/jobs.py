@@ -12,6 +12,9 @@ USERS_TAG: Final = "trackgen/users"
 REQUEST_TAG: Final = "trackgen/days"
 """First and last day that were asked for."""
 
+CANCELLED_TAG: Final = "trackgen/cancelled"
+"""Set on a run that somebody stopped; to Dagster, it failed."""
+
 RUNS_TAG: Final = "trackgen/runs"
 """How many runs the session has."""
 

@@ -31,11 +31,20 @@ WORKERS_DIE_WITHIN_S = 5.0
 FILES = ("ada-phone.csv", "ada-watch.csv", "chloe-phone.csv")
 
 
-def start(home: Path, *args: object) -> subprocess.Popen[str]:
+COMMAND_LINE = ("-m", "trackgen_dagster.cli")
+WORKERS_AT_ONCE = (
+    "-c",
+    "from trackgen_core import parallel; parallel.POOL_START_S = parallel.TRIAL_S = 0\n"
+    "from trackgen_dagster.cli import main; main()",
+)
+"""The command line, but with workers for any work, however little."""
+
+
+def start(home: Path, *args: object, program: tuple[str, str] = COMMAND_LINE) -> subprocess.Popen[str]:
     """Start the command line in a process group of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN_", "DAGSTER_"))}
     return subprocess.Popen(
-        [sys.executable, "-m", "trackgen_dagster.cli", *map(str, args)],
+        [sys.executable, *program, *map(str, args)],
         env=clean | {"TRACKGEN_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -217,7 +226,7 @@ def wait_for_workers(process: subprocess.Popen[str], count: int) -> None:
 @pytest.mark.parametrize("after_s", [0.1, 2.0], ids=["while they start", "while they work"])
 def test_workers_die_with_their_parent(fragments: History, tmp_path: Path, after_s: float) -> None:
     home = copy(fragments.imported, tmp_path / "home")
-    process = start(home, "generate", "--workers", 2)
+    process = start(home, "generate", "--workers", 2, program=WORKERS_AT_ONCE)
     wait_for_workers(process, 2)
     time.sleep(after_s)
     assert process.poll() is None
