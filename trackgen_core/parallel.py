@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from trackgen_core.store import Stage, Store
 PARENT_WATCH_S: Final = 1.0
 """How often a worker looks whether its parent is still there."""
 
-POOL_START_S: Final = 3.0
-"""What it takes to start workers: they load this library. Less work than that is done without them."""
-
 TRIAL_S: Final = 1.0
-"""How long windows are done in this process, before the rest is judged by them."""
+"""Work that is done by then is done without workers: they take a second or two to start."""
+
+AHEAD: Final = 2
+"""Windows handed to each worker ahead of time, so that it never waits for the next."""
 
 _store: Store
 """The store of a worker process."""
@@ -60,25 +61,33 @@ def do_windows(
     windows : sequence of Window
         What to do. A window that fails does not keep the others from being done.
     workers : int
-        How many processes to use; with 1, everything is done in this one.
+        How many processes to use, this one included.
     """
+    todo = deque(windows)
     started = time.monotonic()
-    done = 0
-    while done < len(windows):
-        elapsed = time.monotonic() - started
-        if stage == "segments" and done and elapsed > TRIAL_S:
-            saved = elapsed / done * (len(windows) - done) * (1 - 1 / workers)
-            if saved > POOL_START_S:
-                break
-        yield _do(store, stage, windows[done])
-        done += 1
+    while todo and (stage == "tracks" or workers == 1 or time.monotonic() - started < TRIAL_S):
+        yield _do(store, stage, todo.popleft())
+    if not todo:
+        return
+    # This process works along, so that nothing is lost while the others start.
     broken: list[Window] = []
-    if done < len(windows):
-        with _pool(store, workers) as pool:
-            futures = {pool.submit(_do_in_worker, window): window for window in windows[done:]}
-            for future in as_completed(futures):
+    with _pool(store, workers - 1) as pool:
+        handed: dict[Future[WindowResult | WindowFailure], Window] = {}
+        while todo or handed:
+            while todo and not broken and len(handed) < AHEAD * (workers - 1):
+                window = todo.popleft()
+                try:
+                    handed[pool.submit(_do_in_worker, window)] = window
+                except BrokenProcessPool:
+                    broken.append(window)
+            if todo:
+                yield _do(store, stage, todo.popleft())
+            else:
+                wait(handed, return_when=FIRST_COMPLETED)
+            for future in [future for future in handed if future.done()]:
+                window = handed.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
-                    broken.append(futures[future])
+                    broken.append(window)
                 else:
                     yield future.result()
     # A worker that dies takes the pool with it. What was not done is tried again, one window at a time: so the one that

@@ -451,6 +451,7 @@ def demo(seed: int) -> None:
         ("trackgen tracks export --format geojson -o tracks.geojson", "for a map"),
         ("trackgen settings set --user ada minutes_between_routes=10", "then `trackgen generate` again"),
         ("trackgen import ~/my-gpx-files --user me", "your own history"),
+        ("trackgen points delete --user ada", "the sample people can go again"),
     ):
         click.echo(f"  {command:<62} {what}")
 

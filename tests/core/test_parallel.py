@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -24,12 +25,20 @@ POINTS = [fix(at("10:00") + day * DAY + i * MINUTE, 50.0 * i) for day in range(D
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A history of many small windows, for which workers are started at once."""
-    monkeypatch.setattr(parallel, "POOL_START_S", 0.0)
     monkeypatch.setattr(parallel, "TRIAL_S", 0.0)
+    monkeypatch.setattr(parallel, "_do", slowly(parallel._do))  # so that workers get their share
     monkeypatch.setattr(generation, "DAYS_PER_WINDOW", 2)
     store = world.open_store(tmp_path)
     world.add(store, POINTS)
     return store
+
+
+def slowly(do):
+    def do_slowly(*args):
+        time.sleep(0.5)
+        return do(*args)
+
+    return do_slowly
 
 
 def workers() -> list[psutil.Process]:

@@ -34,8 +34,7 @@ FILES = ("ada-phone.csv", "ada-watch.csv", "chloe-phone.csv")
 COMMAND_LINE = ("-m", "trackgen_dagster.cli")
 WORKERS_AT_ONCE = (
     "-c",
-    "from trackgen_core import parallel; parallel.POOL_START_S = parallel.TRIAL_S = 0\n"
-    "from trackgen_dagster.cli import main; main()",
+    "from trackgen_core import parallel; parallel.TRIAL_S = 0\nfrom trackgen_dagster.cli import main; main()",
 )
 """The command line, but with workers for any work, however little."""
 
@@ -226,7 +225,7 @@ def wait_for_workers(process: subprocess.Popen[str], count: int) -> None:
 @pytest.mark.parametrize("after_s", [0.1, 2.0], ids=["while they start", "while they work"])
 def test_workers_die_with_their_parent(fragments: History, tmp_path: Path, after_s: float) -> None:
     home = copy(fragments.imported, tmp_path / "home")
-    process = start(home, "generate", "--workers", 2, program=WORKERS_AT_ONCE)
+    process = start(home, "generate", "--workers", 3, program=WORKERS_AT_ONCE)
     wait_for_workers(process, 2)
     time.sleep(after_s)
     assert process.poll() is None
