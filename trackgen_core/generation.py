@@ -162,14 +162,9 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     """Compare the chains that touch a window, followed outward as far as they go, with the tracks that are stored."""
     settings_of = store.settings_of(connection, window.user_ids)
     devices = store.devices(connection, window.user_ids)
-    spans = pd.DataFrame(
-        {
-            "device_id": devices.index.to_numpy(),
-            "lo_ms": window.lo_day * MS_PER_DAY,
-            # A track that starts soon after the window may owe its break reason to the window's last point.
-            "hi_ms": (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS,
-        }
-    ).astype(SPAN_DTYPES)
+    # A track that starts soon after the window may owe its break reason to the window's last point.
+    hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
+    spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
     heads, old = _settle(store, connection, spans, user_by_device(devices), settings_of)
     chains = _chains(heads)
     tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
@@ -208,13 +203,7 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
     with store.read() as connection:
         devices = store.devices(connection)
         settings_of = store.settings_of(connection)
-        spans = pd.DataFrame(
-            {
-                "device_id": devices.index.to_numpy(),
-                "lo_ms": (lo_day - 1) * MS_PER_DAY,
-                "hi_ms": (hi_day + 2) * MS_PER_DAY - 1,
-            }
-        ).astype(SPAN_DTYPES)
+        spans = _spans(devices, (lo_day - 1) * MS_PER_DAY, (hi_day + 2) * MS_PER_DAY - 1)
         heads = _with_seams(store.segment_heads(connection, spans), user_by_device(devices), settings_of)
         of_tracks = store.track_sums(connection, lo_day, hi_day)
     starts = heads["reason"] != NO_BREAK
@@ -242,6 +231,11 @@ def by_settings(
         groups.setdefault(settings_of[user_of[device_id]], []).append(device_id)
     for settings, ids in groups.items():
         yield settings, frame if len(groups) == 1 else frame[frame["device_id"].isin(ids)]
+
+
+def _spans(devices: pd.DataFrame, lo_ms: int, hi_ms: int) -> pd.DataFrame:
+    """Return the same span of time for all devices."""
+    return pd.DataFrame({"device_id": devices.index.to_numpy(), "lo_ms": lo_ms, "hi_ms": hi_ms}).astype(SPAN_DTYPES)
 
 
 def _settle(

@@ -39,10 +39,10 @@ def encode_path(coordinates: FloatArray) -> bytes:
 
 def decode_path(path: bytes) -> list[FloatArray]:
     """Return the pieces of a path written by `encode_path`, each an (n, 2) array of lon and lat."""
-    (kind,) = struct.unpack_from("<I", path, 1)
-    count, offset = struct.unpack_from("<I", path, 5)[0] if kind == _MULTILINESTRING else 1, 0
-    if kind == _MULTILINESTRING:
-        offset = 9
+    kind, count = struct.unpack_from("<II", path, 1)
+    offset = 9  # of the first piece, behind the header of a MultiLineString
+    if kind == _LINESTRING:
+        count, offset = 1, 0
     pieces = []
     for _ in range(count):
         (vertices,) = struct.unpack_from("<I", path, offset + 5)

@@ -127,6 +127,12 @@ class Progress:
         self.written_at = time.monotonic()
 
 
+def progress_of(run: dg.DagsterRun, stage: Stage) -> tuple[int, int] | None:
+    """Return the days that are done and those to do, as `Progress` wrote them; None if the stage has not begun."""
+    done, slash, total = run.tags.get(f"trackgen/{stage}", "").partition("/")
+    return (int(done), int(total)) if slash else None
+
+
 def _metadata(stage: Stage, stats: pd.DataFrame) -> dict[int, dict[str, Any]]:
     """Return the metadata of each partition: what is stored of the day, and what it cost to make."""
     km = stats["length_mm"] / 1e6

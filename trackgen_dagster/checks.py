@@ -2,18 +2,16 @@
 
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import dagster as dg
 
-from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
 from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_tracks
 from trackgen_dagster.assets import tracks
-from trackgen_dagster.partitions import day_of
+from trackgen_dagster.partitions import days_of_run
 from trackgen_dagster.resources import TrackStore
 
-RANGE_TAGS: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 SHOWN: Final = 20
 """Faults listed in the metadata of a check."""
 
@@ -52,12 +50,3 @@ def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], V
             "seconds": round(time.perf_counter() - started, 3),
         },
     )
-
-
-def days_of_run(tags: Mapping[str, str]) -> tuple[int, int]:
-    """Return the days a run is about: all there are, if it names none."""
-    if "dagster/partition" in tags:
-        return day_of(tags["dagster/partition"]), day_of(tags["dagster/partition"])
-    if all(tag in tags for tag in RANGE_TAGS):
-        return day_of(tags[RANGE_TAGS[0]]), day_of(tags[RANGE_TAGS[1]])
-    return day_number(start_day()), now_ms() // MS_PER_DAY + 1

@@ -20,7 +20,6 @@ from typing import Any, Final, Literal, NamedTuple
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
@@ -32,12 +31,12 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from trackgen_core.generation import day_stats, mark_all
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
 from trackgen_core.store import STAGES, Store
-from trackgen_dagster.assets import DAYS_PER_RUN
-from trackgen_dagster.checks import RANGE_TAGS
+from trackgen_dagster.assets import DAYS_PER_RUN, progress_of
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import LOCATION, PID_TAG, fail_abandoned_runs, process_tag
 from trackgen_dagster.jobs import CANCELLED_TAG, MODE_TAG, REQUEST_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
-from trackgen_dagster.partitions import day_of, key_of
+from trackgen_dagster.partitions import RANGE_TAGS, day_of, key_of
+from trackgen_dagster.sessions import said_of, was_interrupted
 
 Mode = Literal["bulk", "incremental", "daily"]
 
@@ -257,20 +256,14 @@ def _execute(
         finished.set()
         watcher.join()
     for event in result.filter_events(lambda event: event.is_step_failure):
-        data = event.step_failure_data
-        error = data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__:
+        if was_interrupted(event):
             summary.status = "cancelled"
             instance.add_run_tags(run_id, {CANCELLED_TAG: "true"})
             return
         summary.status = "failed"
-        if data.user_failure_data:  # some windows could not be done
-            summary.errors.append(str(data.user_failure_data.description))
-        else:
-            summary.broken = True
-            summary.errors.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+        summary.errors.append(said_of(event))
+        # If it is our own failure, only some windows could not be done.
+        summary.broken = summary.broken or event.step_failure_data.user_failure_data is None
     summary.failed_checks += [
         f"{check.check_name}: {check.description}" for check in result.get_asset_check_evaluations() if not check.passed
     ]
@@ -285,12 +278,9 @@ def _watch(
 ) -> None:
     while not finished.wait(POLL_S):
         run = instance.get_run_by_id(run_id)
-        shares = []
-        for stage in STAGES:
-            done, _, total = (run.tags.get(f"trackgen/{stage}", "") if run else "").partition("/")
-            shares.append((1.0 if total == "0" else int(done) / int(total)) if total else None)
-        known = [share for share in shares if share is not None]
-        progress(sum(known) / 2, "tracks" if len(known) == 2 else "segments")
+        begun = [known for stage in STAGES if run and (known := progress_of(run, stage))]
+        share = sum(done / total if total else 1.0 for done, total in begun)
+        progress(share / len(STAGES), STAGES[max(0, len(begun) - 1)])
 
 
 def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -> None:

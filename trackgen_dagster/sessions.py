@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.dagster_run import RunRecord
+from dagster._utils.error import SerializableErrorInfo
 
 from trackgen_core.store import STAGES
-from trackgen_dagster.checks import days_of_run
+from trackgen_dagster.assets import progress_of
 from trackgen_dagster.jobs import CANCELLED_TAG, MODE_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
-from trackgen_dagster.partitions import key_of
+from trackgen_dagster.partitions import days_of_run, key_of
 
 Status = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
@@ -106,9 +108,31 @@ def errors_of(instance: dg.DagsterInstance, session: Session) -> list[str]:
         if run is None or run.status != dg.DagsterRunStatus.FAILURE:
             continue
         failures = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-        said = [_said(entry) for entry in failures] or ["the run ended without saying why"]
+        said = [said_of(entry.get_dagster_event()) for entry in failures] or ["the run ended without saying why"]
         errors += [f"{' to '.join(key_of(day) for day in days_of_run(run.tags))}: {line}" for line in said]
     return errors
+
+
+def said_of(event: dg.DagsterEvent) -> str:
+    """Return what a step that failed says of itself: our own words, or those of the error at the bottom of it."""
+    failure = event.step_failure_data.user_failure_data
+    if failure and failure.description:
+        return failure.description
+    error = _root_of(event)
+    return f"{event.step_key}: {' '.join(error.message.split()) if error else 'failed'}"
+
+
+def was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Return whether a step failed because somebody stopped it."""
+    error = _root_of(event)
+    return error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__
+
+
+def _root_of(event: dg.DagsterEvent) -> SerializableErrorInfo | None:
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error
 
 
 def _is_ours(run: dg.DagsterRun) -> bool:
@@ -162,23 +186,8 @@ def _status(runs: Sequence[dg.DagsterRun], expected: int) -> Status:
 
 
 def _progress(runs: Iterable[dg.DagsterRun]) -> tuple[int, int]:
-    done = total = 0
-    for run in runs:
-        for stage in STAGES:
-            of_stage, slash, of_all = run.tags.get(f"trackgen/{stage}", "").partition("/")
-            if slash:
-                done, total = done + int(of_stage), total + int(of_all)
-    return done, total
-
-
-def _said(entry: dg.EventLogEntry) -> str:
-    data = entry.get_dagster_event().step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return " ".join(error.message.split()) if error else "failed"
+    begun = [known for run in runs for stage in STAGES if (known := progress_of(run, stage))]
+    return sum(done for done, _ in begun), sum(total for _, total in begun)
 
 
 def _iso(timestamp: float) -> str:

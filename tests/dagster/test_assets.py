@@ -27,10 +27,9 @@ from tests.scenarios import SCENARIOS, Scenario, assert_expected
 from trackgen_core import generation
 from trackgen_core.settings import Settings, make_settings
 from trackgen_core.store import Store
-from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.event_log import BatchedSqliteEventLogStorage
-from trackgen_dagster.partitions import day_of, key_of
+from trackgen_dagster.partitions import RANGE_TAGS, day_of, key_of
 
 BOTH = ("segments", "tracks")
 CHECKS = {"points_conserved", "no_overlap", "sample_recomputed"}

@@ -12,9 +12,9 @@ from tests import world
 from tests.dagster.homes import embedded_instance
 from tests.scenarios import DAY, MINUTE, at, fix
 from trackgen_core.store import Store
-from trackgen_dagster.checks import RANGE_TAGS
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.generate import generate
+from trackgen_dagster.partitions import RANGE_TAGS
 from trackgen_dagster.sessions import UnknownSession, errors_of, find_session, list_sessions
 
 DAYS = 3
