@@ -80,8 +80,9 @@ T = TypeVar("T")
 class Ui:
     """A running `trackgen ui`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.process = process
 
     def is_up(self) -> bool:
         """Whether the webserver answers."""
@@ -134,7 +135,7 @@ def running_ui(home: Path, **environment: str) -> Iterator[Ui]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    ui = Ui(port)
+    ui = Ui(port, process)
 
     def is_up() -> bool:
         if process.poll() is not None:

@@ -56,7 +56,7 @@ def generate(
             if days:
                 mark_all(store, stage, lo, hi)
             with store.read() as connection:
-                work = store.dirty(connection, stage, lo, hi)
+                work = store.dirty(connection, stage, lo, hi, dead=False)
             for window in plan(work):
                 make(store, window)
 

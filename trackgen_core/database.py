@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Executable, Table, create_engine, event, inse
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from trackgen_core.schema import SCHEMA_VERSION, VIEWS, metadata, schema_version
+from trackgen_core.schema import FROM_VERSION_1, SCHEMA_VERSION, VIEWS, metadata, schema_version
 
 BUSY_TIMEOUT_MS: Final = 120_000
 """How long a writer waits for the others; a bulk window writes for a second or two."""
@@ -47,7 +47,7 @@ class DatabaseError(RuntimeError):
 
 
 class Database:
-    """A database of points and tracks, made on first use.
+    """A database of points and tracks, made on first use; one of an older schema is brought up to date.
 
     Parameters
     ----------
@@ -108,6 +108,9 @@ class Database:
                 for name, query in VIEWS.items():
                     connection.exec_driver_sql(f"CREATE VIEW {name} AS {_spell_times(query)}")
                 connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+            elif version == 1:
+                for statement in FROM_VERSION_1:
+                    connection.exec_driver_sql(statement)
             elif version != SCHEMA_VERSION:
                 raise DatabaseError(
                     f"{self.path}: made by another version of Trackgen (schema {version}, this one has "
@@ -118,14 +121,6 @@ class Database:
 def insert_ignore(table: Table) -> Any:  # noqa: ANN401 - the dialects' inserts share no public base
     """Return an insert that leaves rows alone that are there already."""
     return sqlite.insert(table).on_conflict_do_nothing()
-
-
-def upsert(table: Table, key: Sequence[str], columns: Sequence[str]) -> Any:  # noqa: ANN401
-    """Return an insert that overwrites `columns` of rows whose `key` is there already."""
-    statement = sqlite.insert(table)
-    return statement.on_conflict_do_update(
-        index_elements=list(key), set_={column: statement.excluded[column] for column in columns}
-    )
 
 
 def bulk_insert(

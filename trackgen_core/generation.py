@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ PATH_POINTS_AT_ONCE: Final = 1_000_000
 """Vertices of paths held at once while tracks are made; a single track is never cut."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Window:
     """Some days, inclusive, of some users."""
 
@@ -50,6 +50,23 @@ class Window:
     def days(self) -> int:
         """How many days the window has."""
         return self.hi_day - self.lo_day + 1
+
+    @property
+    def range(self) -> range:
+        """The days of the window."""
+        return range(self.lo_day, self.hi_day + 1)
+
+    @property
+    def user_days(self) -> int:
+        """How many days of users the window has."""
+        return self.days * len(self.user_ids)
+
+    def halves(self) -> tuple[Window, Window]:
+        """Cut the window in two: between users if it has several, otherwise between days."""
+        if half := len(self.user_ids) // 2:
+            return replace(self, user_ids=self.user_ids[:half]), replace(self, user_ids=self.user_ids[half:])
+        middle = (self.lo_day + self.hi_day) // 2
+        return replace(self, hi_day=middle), replace(self, lo_day=middle + 1)
 
 
 @dataclass(frozen=True)
@@ -109,11 +126,13 @@ def plan(work: pd.DataFrame) -> list[Window]:
 def make_segments(store: Store, window: Window) -> WindowResult:
     """Make the segments of the listed days of a window, and take these days off the work list.
 
-    Days of the window that are not listed are left as they are.
+    Days of the window that are not listed, or only as dead letters, are left as they are.
     """
     started = time.perf_counter()
     with store.read() as connection:
-        claimed = store.dirty(connection, "segments", window.lo_day, window.hi_day, window.user_ids)
+        claimed = store.dirty(connection, "segments", window.lo_day, window.hi_day, window.user_ids, dead=False)
+    if claimed.empty:
+        return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
     with store.read() as connection:
         settings_of = store.settings_of(connection, window.user_ids)
         user_of = user_by_device(store.devices(connection, window.user_ids))
@@ -134,11 +153,14 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
     """Rebuild every chain that touches a window, and take its days off the work list.
 
     Chains are followed outward as far as they go; tracks that did not change are not written. All of it is one
-    transaction, and writers take turns, so two runs can do this at once.
+    transaction, and writers take turns, so two runs can do this at once. Without a listed day that is no dead letter,
+    there is nothing to do.
     """
     started = time.perf_counter()
     with store.write() as connection:
-        seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids)
+        seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids, dead=False)
+        if seen.empty:
+            return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
         chains = compare_chains(store, connection, window)
         made = _tracks_of(store, connection, chains.heads[chains.heads["chain"].isin(chains.to_make)], chains.devices)
         store.replace_tracks(connection, chains.gone["track_id"], made)
@@ -170,15 +192,29 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
     key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
     compared = tracks.merge(old, on=key, how="outer", indicator=True)
-    to_make = compared.loc[compared["_merge"] == "left_only", "chain"]
-    gone = compared.loc[compared["_merge"] == "right_only", ["track_id", "device_id"]]
+    differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY, key)
+    to_make = differing.loc[differing["_merge"] == "left_only", "chain"]
+    gone = differing.loc[differing["_merge"] == "right_only", ["track_id", "device_id"]]
     return Chains(heads, to_make, gone, devices)
+
+
+def _of_window(differing: pd.DataFrame, end_ms: int, key: list[str]) -> pd.DataFrame:
+    """Leave out chains and tracks after the end of a window that differ for reasons of their own.
+
+    Their days are listed themselves, and if one of them cannot be made, that is no concern of the window. The window's
+    are those that overlap, directly or not, with something that starts before its end, and those of which only the
+    break reason differs.
+    """
+    differing = differing.sort_values(["device_id", "started_ms", "ended_ms"])
+    starts_before = differing["started_ms"].groupby(_clusters(differing, "started_ms", "ended_ms")).transform("min")
+    only_reason = differing.duplicated([name for name in key if name != "break_reason"], keep=False)
+    return differing[(starts_before < end_ms) | only_reason]
 
 
 def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None) -> None:
     """List as work every day from `lo_day` to `hi_day` that has anything to make or to remove.
 
-    Days that are listed keep their entry.
+    Days that are listed keep their entry; dead letters come alive.
     """
     with store.write() as connection:
         days = [store.days_with_segments(connection, lo_day, hi_day, user_ids)]
@@ -186,9 +222,8 @@ def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Col
             days.append(store.days_with_points(connection, user_ids, lo_day, hi_day))
         else:
             days.append(store.days_with_tracks(connection, lo_day, hi_day, user_ids))
-        listed = store.dirty(connection, stage, lo_day, hi_day, user_ids)
-        fresh = pd.concat(days).drop_duplicates().merge(listed, how="left", on=["user_id", "day"])
-        store.mark(connection, stage, fresh[fresh["version"].isna()])
+        store.revive(connection, stage, lo_day, hi_day, user_ids)  # also of days that have nothing any more
+        store.mark(connection, stage, pd.concat(days).drop_duplicates(), is_change=False)
 
 
 def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
@@ -198,22 +233,23 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
     -------
     DataFrame
         One row a day, by `day`: `points` and `segments` of the day; `tracks` that start on it and their `length_mm`;
-        `leftover`, the points of the day that are in no track.
+        `leftover`, the points of the day that are in no track; unknown, and not counted, where a user's settings cannot
+        be read.
     """
     with store.read() as connection:
         devices = store.devices(connection)
-        settings_of = store.settings_of(connection)
+        user_of = user_by_device(devices)
+        settings_of = store.settings_of(connection, readable_only=True)
         spans = _spans(devices, (lo_day - 1) * MS_PER_DAY, (hi_day + 2) * MS_PER_DAY - 1)
-        heads = _with_seams(store.segment_heads(connection, spans), user_by_device(devices), settings_of)
+        heads = store.segment_heads(connection, spans)
         of_tracks = store.track_sums(connection, lo_day, hi_day)
+    of_segments = heads.groupby("day").agg(points=("points", "sum"), segments=("points", "size"))
+    heads = _with_seams(heads[heads["device_id"].map(user_of).isin(list(settings_of))], user_of, settings_of)
     starts = heads["reason"] != NO_BREAK
     alone = starts & starts.shift(-1, fill_value=True) & (heads["points"] < MIN_TRACK_POINTS)
-    heads["leftover"] = heads["points"].where(alone, 0)
-    of_segments = heads.groupby("day").agg(
-        points=("points", "sum"), segments=("points", "size"), leftover=("leftover", "sum")
-    )
+    leftover = heads[alone].groupby("day")["points"].sum().rename("leftover")
     days = pd.RangeIndex(lo_day, hi_day + 1, name="day")
-    return of_segments.join(of_tracks, how="outer").reindex(days).fillna(0).astype("int64")
+    return of_segments.join([leftover, of_tracks], how="outer").reindex(days).fillna(0).astype("int64")
 
 
 def user_by_device(devices: pd.DataFrame) -> dict[int, int]:
@@ -286,12 +322,17 @@ def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
     renamed = intervals.rename(columns={"started_ms": "lo_ms", "ended_ms": "hi_ms"})
     every = pd.concat([spans.assign(is_span=True), renamed.assign(is_span=False)], ignore_index=True)
     every = every.sort_values(["device_id", "lo_ms"], ignore_index=True)
-    reached = every.groupby("device_id")["hi_ms"].cummax()
-    apart = (every["lo_ms"] > reached.shift()) | (every["device_id"] != every["device_id"].shift())
-    clusters = every.groupby(apart.cumsum()).agg(
+    clusters = every.groupby(_clusters(every, "lo_ms", "hi_ms")).agg(
         device_id=("device_id", "first"), lo_ms=("lo_ms", "min"), hi_ms=("hi_ms", "max"), is_span=("is_span", "any")
     )
     return clusters.loc[clusters["is_span"], list(SPAN_DTYPES)].reset_index(drop=True)
+
+
+def _clusters(intervals: pd.DataFrame, start: str, end: str) -> pd.Series:
+    """Return the number of the cluster of each interval: those of a device that touch are one. They are sorted by device and start."""
+    reached = intervals.groupby("device_id")[end].cummax()
+    apart = (intervals[start] > reached.shift()) | (intervals["device_id"] != intervals["device_id"].shift())
+    return apart.cumsum()
 
 
 def _with_seams(heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised with every change of the tables; `schema_version` in the database holds the one it was made with."""
 
 metadata: Final = MetaData()
@@ -36,6 +36,7 @@ users = Table(
     Column("user_id", Integer, primary_key=True),
     Column("name", String, nullable=False, unique=True),
     Column("settings", String, nullable=False, server_default="{}", comment="JSON: what differs from the defaults"),
+    Column("notify", Integer, nullable=False, server_default="1", comment="1: messages about this user are wanted"),
 )
 
 devices = Table(
@@ -69,6 +70,11 @@ dirty_days = Table(
     Column("user_id", ForeignKey("users.user_id"), nullable=False),
     Column("day", Integer, nullable=False),
     Column("version", BigInteger, nullable=False, comment="token of the transaction that touched the day last"),
+    Column("listed_ms", BigInteger, nullable=False, comment="when the day was first listed and not done since"),
+    Column("is_change", Integer, nullable=False, comment="1: points, settings or segments changed; 0: only asked for"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # An entry with an error is a dead letter, tried again only on demand.
+    Column("error", String, comment="what the last attempt failed with"),
     PrimaryKeyConstraint("stage", "user_id", "day"),
     sqlite_with_rowid=False,
 )
@@ -131,6 +137,17 @@ tracks = Table(
     Column("path", LargeBinary, nullable=False, comment="WKB, lon/lat"),
     Index("tracks_by_start", "device_id", "started_ms"),
 )
+
+FROM_VERSION_1: Final = (
+    "ALTER TABLE dirty_days ADD COLUMN listed_ms BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE dirty_days ADD COLUMN is_change INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE dirty_days ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE dirty_days ADD COLUMN error VARCHAR",
+    "ALTER TABLE users ADD COLUMN notify INTEGER NOT NULL DEFAULT 1",
+    "UPDATE dirty_days SET listed_ms = version >> 20",
+    "UPDATE schema_version SET version = 2",
+)
+"""What makes the tables of version 2 of those of version 1."""
 
 VIEWS: Final = {
     "points_readable": """

@@ -6,6 +6,7 @@ clears its entry in the same transaction, so that a crash at any moment leaves l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import secrets
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, func, select, text, true, tuple_
 
-from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore, upsert
+from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore
 from trackgen_core.merging import TRACK_DTYPES
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import devices, dirty_days, points, segments, settings_used, tracks, users
@@ -31,7 +32,15 @@ VALUE_COLUMNS: Final = ("altitude", "accuracy", "speed")
 HEAD_DTYPES: Final = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if name != "path"}
 """A segment without its path: all that seams and chains need."""
 
-DIRTY_DTYPES: Final = {"user_id": "int64", "day": "int64", "version": "int64"}
+DIRTY_DTYPES: Final = dict.fromkeys(("user_id", "day", "version", "listed_ms", "is_change", "attempts"), "int64")
+DEAD_DTYPES: Final = {
+    "stage": "object",
+    "user": "object",
+    "day": "int64",
+    "attempts": "int64",
+    "error": "object",
+    "listed_ms": "int64",
+}
 SPAN_DTYPES: Final = {"device_id": "int64", "lo_ms": "int64", "hi_ms": "int64"}
 TRACK_HEAD_DTYPES: Final = {
     name: TRACK_DTYPES[name]
@@ -80,6 +89,27 @@ class Store:
         with self.read() as connection:
             return list(connection.scalars(select(users.c.name).order_by(users.c.name)))
 
+    def names_of(self, connection: Connection) -> dict[int, str]:
+        """Return the name of every user by `user_id`."""
+        return dict(connection.execute(select(users.c.user_id, users.c.name)).tuples().all())
+
+    def silent_users(self) -> list[str]:
+        """Return the users who want no messages."""
+        with self.read() as connection:
+            return list(connection.scalars(select(users.c.name).where(users.c.notify == 0)))
+
+    def set_notify(self, name: str, wanted: bool) -> None:
+        """Say whether a user wants messages.
+
+        Raises
+        ------
+        UnknownUser
+            If there is no such user.
+        """
+        (user_id,) = self.user_ids([name])
+        with self.write() as connection:
+            connection.execute(users.update().where(users.c.user_id == user_id).values(notify=int(wanted)))
+
     def devices(self, connection: Connection, user_ids: Collection[int] | None = None) -> pd.DataFrame:
         """Return `user_id`, `user` and `device` (names) of all devices, or of some users', by `device_id`."""
         query = (
@@ -98,26 +128,50 @@ class Store:
         ------
         UnknownUser
             If there is no such user.
+        SettingsError
+            If what is stored cannot be read.
         """
         with self.read() as connection:
             stored = connection.scalar(select(users.c.settings).where(users.c.name == name))
         if stored is None:
             raise UnknownUser(f"no such user: {name} (users come with their first import or settings)")
-        return make_settings(json.loads(stored))
+        return _read_settings(name, stored)
 
-    def settings_of(self, connection: Connection, user_ids: Collection[int] | None = None) -> dict[int, Settings]:
-        """Return the settings of all users, or of some, by `user_id`; equal settings are one object."""
-        query = select(users.c.user_id, users.c.settings).where(_of_users(users.c.user_id, user_ids))
+    def settings_of(
+        self, connection: Connection, user_ids: Collection[int] | None = None, *, readable_only: bool = False
+    ) -> dict[int, Settings]:
+        """Return the settings of all users, or of some, by `user_id`; equal settings are one object.
+
+        Raises
+        ------
+        SettingsError
+            If what is stored of a user cannot be read; with `readable_only`, such users are left out instead.
+        """
+        query = select(users.c.user_id, users.c.name, users.c.settings).where(_of_users(users.c.user_id, user_ids))
         made: dict[str, Settings] = {}
         result = {}
-        for user_id, stored in connection.execute(query):
-            if stored not in made:
-                made[stored] = make_settings(json.loads(stored))
-            result[user_id] = made[stored]
+        for user_id, name, stored in connection.execute(query):
+            try:
+                if stored not in made:
+                    made[stored] = _read_settings(name, stored)
+            except SettingsError:
+                if not readable_only:
+                    raise
+            else:
+                result[user_id] = made[stored]
         return result
+
+    def settings_digest(self, names: Collection[str] = ()) -> str:
+        """Return a short digest of what the settings of some users say, by default of all."""
+        query = select(users.c.name, users.c.settings).order_by(users.c.name)
+        with self.read() as connection:
+            rows = connection.execute(query.where(users.c.name.in_(list(names))) if names else query).all()
+        return hashlib.sha256(repr([tuple(row) for row in rows]).encode()).hexdigest()[:16]
 
     def set_settings(self, name: str, values: Mapping[str, Any]) -> Settings:
         """Change some settings of a user, and list all days of the user as work if that changes anything.
+
+        Settings that cannot be read are taken for the defaults, so this is how they are mended.
 
         Raises
         ------
@@ -132,12 +186,17 @@ class Store:
             user_id, stored = connection.execute(
                 select(users.c.user_id, users.c.settings).where(users.c.name == name)
             ).one()
-            old = make_settings(json.loads(stored))
-            new = make_settings(old.model_dump() | dict(values))
+            try:
+                old = _read_settings(name, stored)
+            except SettingsError:
+                old = None
+            new = make_settings((old.model_dump() if old else {}) | dict(values))
             if new != old:
                 changed = json.dumps(new.changed(), sort_keys=True)
                 connection.execute(users.update().where(users.c.user_id == user_id).values(settings=changed))
                 self.mark(connection, "segments", self.days_with_points(connection, [user_id]))
+                for stage in STAGES:  # days without points, and tracks whose segments stay as they are
+                    self.revive(connection, stage, user_ids=[user_id])
             return new
 
     # Points ---------------------------------------------------------------------------------------------------------
@@ -280,16 +339,42 @@ class Store:
 
     # The work list --------------------------------------------------------------------------------------------------
 
-    def mark(self, connection: Connection, stage: Stage, days: pd.DataFrame) -> None:
-        """List some (`user_id`, `day`) as work, whether or not they are listed already."""
+    def mark(self, connection: Connection, stage: Stage, days: pd.DataFrame, *, is_change: bool = True) -> None:
+        """List some (`user_id`, `day`) as work.
+
+        Parameters
+        ----------
+        connection : Connection
+            A transaction that writes.
+        stage : {"segments", "tracks"}
+            What there is to make.
+        days : DataFrame
+            `user_id`, `day`.
+        is_change : bool
+            Whether what the days are made of has changed: then those that are listed already get a new token, too.
+            Otherwise somebody only asked for them, and they keep their entry. Dead letters come alive either way.
+        """
+        if days.empty:
+            return
         version = _new_version()
-        statement = upsert(dirty_days, ("stage", "user_id", "day"), ("version",))
-        rows = [
-            {"stage": stage, "user_id": user_id, "day": day, "version": version}
-            for user_id, day in zip(days["user_id"].tolist(), days["day"].tolist(), strict=True)
-        ]
-        if rows:
-            connection.execute(statement, rows)
+        entries = days[["user_id", "day"]].assign(
+            stage=stage, version=version, listed_ms=version_ms(version), is_change=int(is_change)
+        )
+        anew = "version = excluded.version, is_change = 1, " if is_change else ""
+        on_conflict = f"ON CONFLICT (stage, user_id, day) DO UPDATE SET {anew} attempts = 0, error = NULL"
+        bulk_insert(connection, "dirty_days", entries, on_conflict)
+
+    def revive(
+        self,
+        connection: Connection,
+        stage: Stage,
+        lo_day: int | None = None,
+        hi_day: int | None = None,
+        user_ids: Collection[int] | None = None,
+    ) -> None:
+        """Make ordinary work of dead letters."""
+        where = (*_entries(stage, lo_day, hi_day, user_ids), dirty_days.c.error.is_not(None))
+        connection.execute(dirty_days.update().where(*where).values(attempts=0, error=None))
 
     def dirty(
         self,
@@ -298,15 +383,29 @@ class Store:
         lo_day: int | None = None,
         hi_day: int | None = None,
         user_ids: Collection[int] | None = None,
+        *,
+        dead: bool = True,
     ) -> pd.DataFrame:
-        """Return the listed work of a stage: `user_id`, `day`, `version`, sorted by day and user."""
+        """Return the listed work of a stage with the columns of `DIRTY_DTYPES`, sorted by day and user.
+
+        Parameters
+        ----------
+        connection : Connection
+            A transaction.
+        stage : {"segments", "tracks"}
+            What there is to make.
+        lo_day, hi_day : int, optional
+            First and last day; by default all.
+        user_ids : collection of int, optional
+            Users; by default all.
+        dead : bool
+            Also dead letters.
+        """
         query = (
-            select(dirty_days.c.user_id, dirty_days.c.day, dirty_days.c.version)
+            select(*(dirty_days.c[name] for name in DIRTY_DTYPES))
             .where(
-                dirty_days.c.stage == stage,
-                true() if lo_day is None else dirty_days.c.day >= lo_day,
-                true() if hi_day is None else dirty_days.c.day <= hi_day,
-                _of_users(dirty_days.c.user_id, user_ids),
+                *_entries(stage, lo_day, hi_day, user_ids),
+                true() if dead else dirty_days.c.error.is_(None),
             )
             .order_by(dirty_days.c.day, dirty_days.c.user_id)
         )
@@ -314,10 +413,47 @@ class Store:
 
     def clear(self, connection: Connection, stage: Stage, seen: pd.DataFrame) -> None:
         """Take work off the list, unless it was listed anew since `seen` (the frame of `dirty`) was read."""
-        rows = _records(seen.assign(stage=stage))
+        rows = _records(seen[["user_id", "day", "version"]].assign(stage=stage))
         if rows:
-            listed = "stage = :stage AND user_id = :user_id AND day = :day AND version = :version"
-            connection.execute(text(f"DELETE FROM dirty_days WHERE {listed}"), rows)
+            day = "stage = :stage AND user_id = :user_id AND day = :day"
+            done = connection.execute(text(f"DELETE FROM dirty_days WHERE {day} AND version = :version"), rows).rowcount
+            if done < len(rows):  # what is still there was listed anew, and all that is older is done
+                connection.execute(text(f"UPDATE dirty_days SET listed_ms = version >> 20 WHERE {day}"), rows)
+
+    def note_failure(
+        self, connection: Connection, stage: Stage, user_id: int, day: int, version: int, attempts: int, error: str
+    ) -> None:
+        """Make a dead letter of an entry that failed `attempts` times more, unless it was listed anew meanwhile.
+
+        Parameters
+        ----------
+        connection : Connection
+            A transaction that writes.
+        stage : {"segments", "tracks"}
+            What could not be made.
+        user_id, day : int
+            Whose, and of which day.
+        version : int
+            The token of the entry before the last attempt.
+        attempts : int
+            How often it was tried.
+        error : str
+            What the last attempt failed with.
+        """
+        where = (*_entries(stage, day, day, [user_id]), dirty_days.c.version == version)
+        values = {"attempts": dirty_days.c.attempts + attempts, "error": error}
+        connection.execute(dirty_days.update().where(*where).values(values))
+
+    def dead_letters(self, connection: Connection, user_ids: Collection[int] | None = None) -> pd.DataFrame:
+        """Return the work that failed for good, with the columns of `DEAD_DTYPES`, sorted by day, user and stage."""
+        names = ("day", "attempts", "error", "listed_ms")
+        query = (
+            select(dirty_days.c.stage, users.c.name, *(dirty_days.c[name] for name in names))
+            .select_from(dirty_days.join(users))
+            .where(dirty_days.c.error.is_not(None), _of_users(dirty_days.c.user_id, user_ids))
+            .order_by(dirty_days.c.day, users.c.name, dirty_days.c.stage)
+        )
+        return fetch_frame(connection, query, DEAD_DTYPES)
 
     # Segments -------------------------------------------------------------------------------------------------------
 
@@ -466,6 +602,21 @@ class Store:
         dtypes = {"day": "int64", "tracks": "int64", "length_mm": "int64"}
         return fetch_frame(connection, query, dtypes).set_index("day")
 
+    def count_tracks(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> int:
+        """Return the number of tracks that start from `lo_day` to `hi_day`, inclusive."""
+        query = (
+            select(func.count())
+            .select_from(devices.join(tracks))
+            .where(
+                tracks.c.started_ms >= lo_day * MS_PER_DAY,
+                tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+                _of_users(devices.c.user_id, user_ids),
+            )
+        )
+        return connection.execute(query).scalar_one()
+
     def sample_tracks(self, connection: Connection, lo_day: int, hi_day: int, size: int, seed: int) -> pd.DataFrame:
         """Return some tracks that start from `lo_day` to `hi_day`, with the columns of `TRACK_DTYPES`; `seed` picks."""
         within = (tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
@@ -540,12 +691,41 @@ class Store:
             yield from fetch_frames(connection, query, dtypes, rows)
 
 
+def version_ms(version: int) -> int:
+    """Return when a token of the work list was made."""
+    return version >> 20
+
+
 def _names(names: Collection[str]) -> Select[tuple[str, int]]:
     return select(users.c.name, users.c.user_id).where(users.c.name.in_(list(names)))
 
 
 def _of_users(column: ColumnElement[int], user_ids: Collection[int] | None) -> ColumnElement[bool]:
     return true() if user_ids is None else column.in_(list(user_ids))
+
+
+def _entries(
+    stage: Stage, lo_day: int | None, hi_day: int | None, user_ids: Collection[int] | None
+) -> tuple[ColumnElement[bool], ...]:
+    return (
+        dirty_days.c.stage == stage,
+        true() if lo_day is None else dirty_days.c.day >= lo_day,
+        true() if hi_day is None else dirty_days.c.day <= hi_day,
+        _of_users(dirty_days.c.user_id, user_ids),
+    )
+
+
+def _read_settings(name: str, stored: str) -> Settings:
+    try:
+        values = json.loads(stored)
+        if not isinstance(values, dict):
+            raise SettingsError("not a JSON object")
+        return make_settings(values)
+    except ValueError as error:
+        raise SettingsError(
+            f"user {name!r}: the settings in the database cannot be read ({error}): set one with `trackgen settings "
+            "set`, and the others become the defaults"
+        ) from error
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

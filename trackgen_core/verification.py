@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
     faults: list[str]
     """One line a fault; empty if all is well."""
     left_out: int = 0
-    """Users who were not looked at, because work on these days is still listed for them."""
+    """Users who were not looked at: work on these days is still listed for them, or their settings cannot be read."""
 
 
 def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
@@ -40,8 +40,9 @@ def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
         First and last day.
     """
     with store.read() as connection:
-        every = set(store.settings_of(connection))
-        settled = every - _behind(store, connection, lo_day - 1, hi_day + 1)
+        every = set(store.devices(connection)["user_id"].tolist())
+        readable = set(store.settings_of(connection, every, readable_only=True))
+        settled = readable - _behind(store, connection, lo_day - 1, hi_day + 1)
         points = store.count_points(connection, lo_day, hi_day, settled)
         in_segments = store.count_segment_points(connection, lo_day, hi_day, settled)
         faults = [
@@ -97,12 +98,13 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
     left_out = set()
     with store.read() as connection:
         devices = store.devices(connection)
-        settings_of = store.settings_of(connection)
+        settings_of = store.settings_of(connection, readable_only=True)
         user_of = user_by_device(devices)
         for stored in store.sample_tracks(connection, lo_day, hi_day, sample, seed).to_dict("records"):
             device_id, started_ms, ended_ms = (int(stored[name]) for name in ("device_id", "started_ms", "ended_ms"))
             user_id = user_of[device_id]
-            if user_id in _behind(store, connection, started_ms // MS_PER_DAY - 1, ended_ms // MS_PER_DAY + 1):
+            behind = _behind(store, connection, started_ms // MS_PER_DAY - 1, ended_ms // MS_PER_DAY + 1)
+            if user_id not in settings_of or user_id in behind:
                 left_out.add(user_id)
                 continue
             points = store.points_of_track(connection, device_id, started_ms, ended_ms)

@@ -1,25 +1,35 @@
 """The assets: points come from outside, segments are made day by day, tracks are merged across midnight."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from trackgen_core.generation import Window, day_stats, mark_all, plan
+from trackgen_core.failures import Backoff
+from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
-from trackgen_dagster.partitions import daily, day_of, key_of, neighbours
+from trackgen_dagster import tags
+from trackgen_dagster.environment import number
+from trackgen_dagster.instance import process_tag
+from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
 from trackgen_dagster.resources import TrackStore
 
 GROUP: Final = "trackgen"
 PROGRESS_EVERY_S: Final = 0.5
 """How often the progress of a run is written to its tags."""
 
-DAYS_PER_RUN: Final = 366
-"""Starting a run costs seconds, a day in it milliseconds; but Dagster's own time in a run grows with the square of its
-partitions, so a year at a time."""
+FAILURES: Final = "failures"
+"""Metadata of a step that failed: the chunks that could not be made, as a list of JSON objects."""
+
+MOST_FAILURES: Final = 1_000
+"""Chunks listed there."""
+
+TRACKS: Final = dg.AssetKey("tracks")
 
 LONG_RUN: Final = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RUN)
 
@@ -75,61 +85,128 @@ def tracks(context: dg.AssetExecutionContext, config: Generation, database: Trac
     _generate(context, "tracks", config, database.store)
 
 
+@dataclass
+class Made:
+    """What a step has done with the days of its run."""
+
+    stage: Stage
+    metadata: dict[int, dict[str, Any]]
+    """Of each day."""
+    failures: list[WindowFailure]
+
+    @property
+    def failed_days(self) -> set[int]:
+        """Days that could not be made, or not for everybody."""
+        return {day for failure in self.failures for day in failure.window.range}
+
+
 def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:
+    _say_who_works(context, config, store)
+    made = [_make(context, stage, config, store)]
+    if not made[0].failures:
+        for day, values in made[0].metadata.items():
+            context.add_asset_metadata(values, partition_key=key_of(day))
+        return
+    if stage == "segments" and TRACKS in context.job_def.asset_layer.selected_asset_keys:
+        # The step of the tracks will not start after this one failed, but nobody shall wait for somebody else's day.
+        made.append(_make(context, "tracks", config, store))
+    failed = set.union(*(one.failed_days for one in made))  # tracks without their segments are none either
+    for one in made:
+        for day, values in one.metadata.items():
+            if day not in failed:
+                event = dg.AssetMaterialization(dg.AssetKey(one.stage), partition=key_of(day), metadata=values)
+                context.log_event(event)
+    raise _failure(store, made)
+
+
+def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> Made:
     lo_day, hi_day = day_of(context.partition_key_range.start), day_of(context.partition_key_range.end)
     user_ids = store.user_ids(config.users) if config.users else None
     if not config.only_dirty:
         mark_all(store, stage, lo_day, hi_day, user_ids)
     with store.read() as connection:
-        windows = plan(store.dirty(connection, stage, lo_day, hi_day, user_ids))
+        windows = plan(store.dirty(connection, stage, lo_day, hi_day, user_ids, dead=False))
 
-    total = sum(window.days for window in windows)
-    progress = Progress(context, stage, total)
+    progress = Progress(context, stage, sum(window.user_days for window in windows))
     cost = pd.DataFrame({"seconds": 0.0, "peak_memory_mb": 0.0}, index=range(lo_day, hi_day + 1))
     failures: list[WindowFailure] = []
-    for result in do_windows(store, stage, windows, config.workers or default_workers()):
+    backoff = Backoff(round(number("TRACKGEN_ATTEMPTS")), number("TRACKGEN_RETRY_SECONDS"))
+    for result in do_windows(store, stage, windows, config.workers or default_workers(), backoff):
         days = slice(result.window.lo_day, result.window.hi_day)
-        progress.add(result.window)
         if isinstance(result, WindowFailure):
+            progress.failed += result.window.user_days
             failures.append(result)
-            context.log.error(f"{_span(result.window)}: {result.error}\n{result.traceback}")
+            users = len(result.window.user_ids)
+            context.log.error(f"{_span(result.window)}, {users} user(s): {result.error}\n{result.traceback}")
         else:
+            progress.add(result)
             cost.loc[days, "seconds"] += result.seconds / result.window.days
             cost.loc[days, "peak_memory_mb"] = cost.loc[days, "peak_memory_mb"].clip(lower=result.peak_memory_mb)
+    if stage == "tracks":
+        with store.read() as connection:
+            progress.created = store.count_tracks(connection, *_counted_days(context), user_ids)
     progress.write()
+    return Made(stage, _metadata(stage, day_stats(store, lo_day, hi_day).join(cost)), failures)
 
-    metadata = _metadata(stage, day_stats(store, lo_day, hi_day).join(cost))
-    if failures:
-        _raise(context, stage, failures, metadata)
-    for day, values in metadata.items():
-        context.add_asset_metadata(values, partition_key=key_of(day))
+
+def _counted_days(context: dg.AssetExecutionContext) -> tuple[int, int]:
+    """Return the days whose tracks the run counts: a retry counts those of its whole session."""
+    said = context.run.tags
+    if tags.ATTEMPT in said and tags.SPAN in said:
+        return tags.span_of(said)
+    return day_of(context.partition_key_range.start), day_of(context.partition_key_range.end)
+
+
+def _say_who_works(context: dg.AssetExecutionContext, config: Generation, store: Store) -> None:
+    """Write into the tags of the run which process executes it, by which settings, and how long it was waited for."""
+    record = context.instance.get_run_record_by_id(context.run.run_id)
+    known = record.dagster_run.tags if record else {}
+    # A run that is executed again inherits what the first one wrote.
+    if record and (known.get(tags.PROCESS) != process_tag() or tags.SETTINGS not in known):
+        waited = time.time() - record.create_timestamp.timestamp()
+        said = {tags.PROCESS: process_tag(), tags.WAITED: f"{waited:.1f}", tags.FAILED: "0"}
+        said[tags.SETTINGS] = store.settings_digest(config.users)
+        context.instance.add_run_tags(context.run.run_id, said)
 
 
 class Progress:
-    """Days done and days to do, kept in the tags of the run: run storage is the only place that tracks progress."""
+    """Chunks done and chunks to do, kept in the tags of the run: run storage is the only place that tracks progress.
+
+    A chunk is a day of a user in a stage.
+    """
 
     def __init__(self, context: dg.AssetExecutionContext, stage: Stage, total: int) -> None:
         self.context, self.stage, self.total = context, stage, total
-        self.done = 0
+        self.done = self.failed = self.points = 0
+        self.created: int | None = None
+        run = context.instance.get_run_by_id(context.run.run_id)
+        self.failed_before = int(run.tags.get(tags.FAILED, 0)) if run else 0
         self.written_at = 0.0
         self.write()
 
-    def add(self, window: Window) -> None:
+    def add(self, result: WindowResult) -> None:
         """Count a window as done."""
-        self.done += window.days
+        self.done += result.window.user_days
+        self.points += result.points
         if time.monotonic() - self.written_at > PROGRESS_EVERY_S:
             self.write()
 
     def write(self) -> None:
-        """Write the tag."""
-        progress = {f"trackgen/{self.stage}": f"{self.done}/{self.total}"}
-        self.context.instance.add_run_tags(self.context.run.run_id, progress)
+        """Write the tags."""
+        said = {tags.progress(self.stage): f"{self.done}/{self.total}"}
+        if self.stage == "segments":
+            said[tags.POINTS] = str(self.points)
+        if self.failed:
+            said[tags.FAILED] = str(self.failed_before + self.failed)
+        if self.created is not None:
+            said[tags.CREATED] = str(self.created)
+        self.context.instance.add_run_tags(self.context.run.run_id, said)
         self.written_at = time.monotonic()
 
 
 def progress_of(run: dg.DagsterRun, stage: Stage) -> tuple[int, int] | None:
-    """Return the days that are done and those to do, as `Progress` wrote them; None if the stage has not begun."""
-    done, slash, total = run.tags.get(f"trackgen/{stage}", "").partition("/")
+    """Return the chunks that are done and those to do, as `Progress` wrote them; None if the stage has not begun."""
+    done, slash, total = run.tags.get(tags.progress(stage), "").partition("/")
     return (int(done), int(total)) if slash else None
 
 
@@ -151,24 +228,36 @@ def _metadata(stage: Stage, stats: pd.DataFrame) -> dict[int, dict[str, Any]]:
     return {int(day): values for day, values in rows.items()}  # type: ignore[call-overload,misc]
 
 
-def _raise(
-    context: dg.AssetExecutionContext,
-    stage: Stage,
-    failures: list[WindowFailure],
-    metadata: dict[int, dict[str, Any]],
-) -> None:
-    """Report the days that were finished, and fail for the others."""
-    failed = {day for failure in failures for day in range(failure.window.lo_day, failure.window.hi_day + 1)}
-    for day, values in metadata.items():
-        if day not in failed:
-            event = dg.AssetMaterialization(context.asset_key, partition=key_of(day), metadata=values)
-            context.log_event(event)
-    reasons = "; ".join(f"{_span(failure.window)}: {failure.error}" for failure in failures[:5])
-    raise dg.Failure(
-        f"{len(failed)} of {len(metadata)} days of {stage} failed: {reasons}",
-        metadata={"failed_days": [key_of(day) for day in sorted(failed)]},
+def _failure(store: Store, made: Sequence[Made]) -> dg.Failure:
+    """Return what a step fails with: which chunks, why, and after how many attempts."""
+    with store.read() as connection:
+        names = store.names_of(connection)
+    failures = [failure for one in made for failure in one.failures]
+    failed = [
+        {
+            "stage": one.stage,
+            "start": key_of(failure.window.lo_day),
+            "end": key_of(failure.window.hi_day),
+            "users": [names.get(user_id, "?") for user_id in failure.window.user_ids],
+            "kind": failure.kind,
+            "attempts": failure.attempts,
+            "error": failure.error,
+        }
+        for one in made
+        for failure in one.failures
+    ]
+    parts = [f"{len(one.failed_days)} of {len(one.metadata)} days of {one.stage}" for one in made if one.failures]
+    reasons = "; ".join(
+        f"{_span(failure.window)} of {', '.join(chunk['users'][:3])}: {failure.error}"  # type: ignore[index]
+        for chunk, failure in zip(failed[:5], failures, strict=False)
+    )
+    return dg.Failure(
+        f"{' and '.join(parts)} failed: {reasons}",
+        metadata={"chunks_failed": len(failed), FAILURES: dg.MetadataValue.json(failed[:MOST_FAILURES])},
+        allow_retries=False,
     )
 
 
 def _span(window: Window) -> str:
-    return f"{key_of(window.lo_day)} to {key_of(window.hi_day)}, {len(window.user_ids)} user(s)"
+    start, end = key_of(window.lo_day), key_of(window.hi_day)
+    return start if start == end else f"{start} to {end}"

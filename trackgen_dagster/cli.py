@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from trackgen_core.importing import FileReport, ImportReport
     from trackgen_core.store import Store
     from trackgen_dagster.generate import Mode, SessionSummary
+    from trackgen_dagster.sessions import Session
 
 DEFAULT_PORT: Final = 3000
+MODES: Final = ("bulk", "incremental", "daily")
 EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
 
@@ -98,6 +100,9 @@ def _check_end(ctx: click.Context, param: click.Parameter, end: int | None) -> i
 
 
 end_option = click.option("--end", type=Day(), metavar="DAY", callback=_check_end, help="Last day, inclusive.")
+workers_option = click.option(
+    "--workers", "-w", type=click.IntRange(1), metavar="N", help="Processes; by default one a core."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -161,20 +166,24 @@ def _print_import(report: ImportReport) -> None:
 @users_option
 @click.option(
     "--mode",
-    type=click.Choice(["bulk", "incremental", "daily"]),
+    type=click.Choice(MODES),
     default="incremental",
     show_default=True,
     help="incremental: what is new or changed. bulk: everything again. daily: what is new, and yesterday again.",
 )
 @start_option
 @end_option
-@click.option("--workers", "-w", type=click.IntRange(1), metavar="N", help="Processes; by default one a core.")
+@workers_option
 @json_option
 def generate(
     users: Sequence[str], mode: Mode, start: int | None, end: int | None, workers: int | None, as_json: bool
 ) -> None:
     """Make tracks of the points. Stopped and started again, it does only what is missing."""
-    summary = _generate(users, mode, start, end, workers, show_progress=not as_json)
+    _print_outcome(_generate(users, mode, start, end, workers, show_progress=not as_json), as_json)
+
+
+def _print_outcome(summary: SessionSummary, as_json: bool) -> None:
+    """Print what a session did, and exit with 1 if it is not all of it."""
     if as_json:
         click.echo(json.dumps(summary.as_json(), indent=2))
     else:
@@ -184,7 +193,7 @@ def generate(
         faults.append("stopped; run it again to go on from here")
     for fault in faults:
         click.echo(f"Error: {fault}", err=True)
-    if faults or summary.status != "completed":
+    if faults or summary.status not in ("completed", "pending"):
         raise click.exceptions.Exit(1)
 
 
@@ -361,7 +370,30 @@ def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
 
 @main.group()
 def sessions() -> None:
-    """Show sessions: requests to generate, from here, the UI or the daemon."""
+    """Show and steer sessions: requests to generate, from here, the UI or the daemon."""
+
+
+@sessions.command("create")
+@users_option
+@click.option("--mode", type=click.Choice(MODES), default="bulk", show_default=True, help="As for `generate`.")
+@start_option
+@end_option
+@json_option
+def sessions_create(users: Sequence[str], mode: Mode, start: int | None, end: int | None, as_json: bool) -> None:
+    """Ask the daemon for a session, and print its name; a bulk session is a backfill in the UI."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.generate import create
+    from trackgen_dagster.instance import daemon_is_alive, open_instance
+
+    with open_instance() as instance:
+        name = create(open_store(), instance, mode=mode, users=users, lo_day=start, hi_day=end)
+        waits = not daemon_is_alive(instance)
+    if as_json:
+        click.echo(json.dumps({"session": name}))
+    else:
+        click.echo(name or "Nothing to do.")
+    if name and waits:
+        click.echo("No daemon is running: the session waits for `trackgen ui` or `trackgen daemon`.", err=True)
 
 
 @sessions.command("list")
@@ -393,18 +425,174 @@ def sessions_list(limit: int, as_json: bool) -> None:
 def sessions_show(name: str, as_json: bool) -> None:
     """Show a session: its progress, its runs, and what went wrong."""
     from trackgen_dagster.instance import open_instance
-    from trackgen_dagster.sessions import errors_of, find_session
+    from trackgen_dagster.sessions import find_session
 
     with open_instance() as instance:
-        session = find_session(instance, name)
-        errors = errors_of(instance, session)
-    values = session.as_json() | {"errors": errors}
+        _print_session(instance, find_session(instance, name), as_json)
+
+
+@sessions.command("watch")
+@click.argument("name", metavar="ID")
+@json_option
+def sessions_watch(name: str, as_json: bool) -> None:
+    """Follow a session until it has ended; exits with 1 unless it is completed."""
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.sessions import watch
+
+    with open_instance() as instance:
+        with _progress_bar(name, not as_json) as show:
+            session = watch(instance, name, lambda seen: show(seen.percent / 100, seen.status))
+        _print_session(instance, session, as_json)
+    if session.status != "completed":
+        raise click.exceptions.Exit(1)
+
+
+@sessions.command("cancel")
+@click.argument("name", metavar="ID")
+def sessions_cancel(name: str) -> None:
+    """Stop a session. Tracks stay as they are; `sessions retry` goes on with it."""
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.sessions import cancel
+
+    with open_instance() as instance:
+        session = cancel(instance, name)
+    click.echo(f"Session {session.session}: {session.status if session.is_over else 'stopping'}")
+
+
+@sessions.command("retry")
+@click.argument("name", metavar="ID")
+@click.option("--queue", is_flag=True, help="Leave it to the daemon.")
+@workers_option
+@json_option
+def sessions_retry(name: str, queue: bool, workers: int | None, as_json: bool) -> None:
+    """Do again what failed in a session, or what it did not come to, and nothing else."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.generate import retry
+    from trackgen_dagster.instance import open_instance
+
+    with open_instance() as instance, _progress_bar("starting", not as_json) as show:
+        summary = retry(open_store(), instance, name, queue=queue, workers=workers or 0, progress=show)
+    if summary is None:
+        click.echo("null" if as_json else "Nothing failed, and nothing is missing.")
+    else:
+        _print_outcome(summary, as_json)
+
+
+@sessions.command("clean")
+@click.option("--days", type=click.FloatRange(0), metavar="N", help="By default TRACKGEN_RETENTION_DAYS.")
+@json_option
+def sessions_clean(days: float | None, as_json: bool) -> None:
+    """Forget sessions that ended more than N days ago, with their runs and events; tracks stay."""
+    from trackgen_dagster.environment import number
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.sessions import clean
+
+    with open_instance() as instance:
+        cleaned = clean(instance, days=number("TRACKGEN_RETENTION_DAYS") if days is None else days)
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        click.echo(json.dumps(cleaned.as_json()))
+    else:
+        click.echo(
+            f"{cleaned.sessions:,} sessions, {cleaned.runs:,} runs and {cleaned.backfills:,} backfills forgotten"
+        )
+
+
+def _print_session(instance: Any, session: Session, as_json: bool) -> None:  # noqa: ANN401
+    from trackgen_dagster.sessions import errors_of
+
+    errors = errors_of(instance, session.session)
+    if as_json:
+        click.echo(json.dumps(session.as_json() | {"errors": [vars(error) for error in errors]}, indent=2))
         return
+    values = session.as_json() | {"errors": [str(error) for error in errors]}
     for key, value in values.items():
         for i, line in enumerate(value if isinstance(value, list) else [value]):
-            click.echo(f"{'' if i else key:<16}{'-' if line is None else line}")
+            click.echo(f"{'' if i else key:<18}{'-' if line is None else line}")
+
+
+@main.command("dead-letters")
+@users_option
+@json_option
+def dead_letters(users: Sequence[str], as_json: bool) -> None:
+    """List days that were given up after several attempts, with the last error.
+
+    They are tried again when their points or settings change, or when you say so: `trackgen generate`, `trackgen
+    sessions retry ID`.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.points import day_date
+
+    store = open_store()
+    with store.read() as connection:
+        rows = store.dead_letters(connection, store.user_ids(users) if users else None)
+    rows["day"] = [day_date(day).isoformat() for day in rows["day"].tolist()]
+    found: list[dict[str, Any]] = json.loads(rows.drop(columns="listed_ms").to_json(orient="records"))
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'day':<12}{'stage':<10}{'tries':>5}  user: error")
+    for letter in found:
+        click.echo(
+            f"{letter['day']:<12}{letter['stage']:<10}{letter['attempts']:>5}  {letter['user']}: {letter['error']}"
+        )
+
+
+@main.group()
+def notify() -> None:
+    """Messages about sessions that have ended, to the services in TRACKGEN_NOTIFY."""
+
+
+@notify.command("test")
+def notify_test() -> None:
+    """Send a message to every service."""
+    from trackgen_dagster.notifications import send, services
+
+    count = len(services())
+    if not count:
+        raise click.ClickException("TRACKGEN_NOTIFY is empty: set it to addresses of apprise, as in mailto://...")
+    if missed := send("Trackgen: a test", "Messages about sessions will arrive here."):
+        raise click.ClickException(f"not delivered: {', '.join(missed)}")
+    click.echo(f"Delivered to {count} service(s).")
+
+
+@notify.command("off")
+@click.option("--user", "-u", required=True, metavar="U")
+def notify_off(user: str) -> None:
+    """Send no messages about what concerns only this user."""
+    _set_notify(user, False)
+
+
+@notify.command("on")
+@click.option("--user", "-u", required=True, metavar="U")
+def notify_on(user: str) -> None:
+    """Send messages about this user, as is the default."""
+    _set_notify(user, True)
+
+
+def _set_notify(user: str, wanted: bool) -> None:
+    from trackgen_core.home import open_store
+
+    open_store().set_notify(user, wanted)
+    click.echo(f"Messages about {user}: {'on' if wanted else 'off'}")
+
+
+@main.command()
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="A textfile.")
+@click.option("--port", "-p", type=click.IntRange(1, 65535), metavar="N", help="Serve them at 127.0.0.1:N/metrics.")
+def metrics(output: Path | None, port: int | None) -> None:
+    """Print figures for Prometheus, write them to a file, or serve them."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.metrics import exposition, serve, write_textfile
+
+    with open_instance() as instance:
+        store = open_store()
+        if port:
+            serve(instance, store, port)
+        elif output:
+            write_textfile(exposition(instance, store), output)
+        else:
+            click.echo(exposition(instance, store), nl=False)
 
 
 @main.command()
@@ -419,6 +607,17 @@ def ui(port: int) -> None:
     # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
+
+
+@main.command()
+def daemon() -> None:
+    """Start the Dagster daemon alone: sensors, schedules, queue and backfills without the UI."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.instance import write_workspace
+
+    open_store()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())])
 
 
 @main.command()

@@ -5,8 +5,10 @@ import os
 import dagster as dg
 
 from trackgen_dagster import assets, checks
-from trackgen_dagster.jobs import generate
+from trackgen_dagster.jobs import cleanup, generate, inbox
 from trackgen_dagster.resources import TrackStore
+from trackgen_dagster.schedules import SCHEDULES
+from trackgen_dagster.sensors import SENSORS
 
 # Read by Dagster whenever events are stored, in this process and in those that it starts; without it, a partition costs
 # a transaction.
@@ -15,7 +17,9 @@ os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 defs = dg.Definitions(
     assets=[assets.points, assets.segments, assets.tracks],
     asset_checks=[checks.points_conserved, checks.no_overlap, checks.sample_recomputed],
-    jobs=[generate],
+    jobs=[generate, inbox, cleanup],
+    schedules=SCHEDULES,
+    sensors=SENSORS,
     resources={"database": TrackStore()},
     # A run has its own worker processes; a process for each step besides would only cost seconds.
     executor=dg.in_process_executor,

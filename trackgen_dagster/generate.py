@@ -1,4 +1,4 @@
-"""One request to generate, without a daemon: real runs, executed here, one after the other.
+"""Sessions that somebody asks for: created for the daemon, or executed here; and retried.
 
 Which days are worked on is decided by the database's work list alone; run storage says which of them Dagster has not
 been told of. So a session that was killed is simply started again.
@@ -11,38 +11,48 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import pairwise
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.execution.api import execute_run
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.utils import make_new_backfill_id
+from dagster._time import get_current_timestamp
 
 from trackgen_core.generation import day_stats, mark_all
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
 from trackgen_core.store import STAGES, Store
-from trackgen_dagster.assets import DAYS_PER_RUN, progress_of
+from trackgen_dagster import tags
+from trackgen_dagster.assets import progress_of
 from trackgen_dagster.definitions import defs
-from trackgen_dagster.instance import LOCATION, PID_TAG, fail_abandoned_runs, process_tag
-from trackgen_dagster.jobs import CANCELLED_TAG, MODE_TAG, REQUEST_TAG, RUNS_TAG, SESSION_TAG, USERS_TAG
-from trackgen_dagster.partitions import RANGE_TAGS, day_of, key_of
-from trackgen_dagster.sessions import said_of, was_interrupted
+from trackgen_dagster.instance import LOCATION, fail_abandoned_runs, process_tag
+from trackgen_dagster.partitions import daily, day_of, key_of
+from trackgen_dagster.requests import (
+    MOST_RANGES,
+    DayRange,
+    Request,
+    group,
+    new_session,
+    run_config,
+    session_tags,
+    split,
+)
+from trackgen_dagster.sessions import find_session, list_sessions, missing, said_of, was_interrupted
 
 Mode = Literal["bulk", "incremental", "daily"]
-
-MOST_RANGES: Final = 12
-"""Ranges of days that one session works on at most. Days in between that need no work are then verified along with the
-others, which costs milliseconds a day; a run costs about a second."""
 
 POLL_S: Final = 0.2
 
@@ -58,13 +68,6 @@ UI_ORIGIN: Final = RemoteJobOrigin(
 """Where the UI finds the job of a run that was executed here: without it, it cannot execute the run again."""
 
 
-class DayRange(NamedTuple):
-    """Days from `lo_day` to `hi_day`, inclusive."""
-
-    lo_day: int
-    hi_day: int
-
-
 @dataclass
 class SessionSummary:
     """What a session did."""
@@ -72,7 +75,7 @@ class SessionSummary:
     session: str
     mode: Mode
     users: list[str]
-    status: Literal["completed", "failed", "cancelled"] = "completed"
+    status: Literal["pending", "completed", "failed", "cancelled"] = "completed"
     start: str | None = None
     end: str | None = None
     days: int = 0
@@ -130,127 +133,292 @@ def generate(
     UnknownUser
         If one of the users is not in the database.
     """
-    started = time.monotonic()
     fail_abandoned_runs(instance)
     names = sorted(users)
-    summary = SessionSummary(uuid.uuid4().hex[:8], mode, names)
-    user_ids = store.user_ids(names) if names else None
-    first = max(day_number(start_day()), lo_day or 0)
-    last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
-    request = {MODE_TAG: mode, USERS_TAG: json.dumps(names) if names else "all"}
-    request[REQUEST_TAG] = " to ".join("any" if day is None else key_of(day) for day in (lo_day, hi_day))
-
-    again = DayRange(first, last)
-    if mode == "daily":
-        yesterday = now_ms() // MS_PER_DAY - 1
-        again = DayRange(max(first, yesterday), min(last, yesterday))
-    if mode != "incremental" and not _was_broken_off(instance, request):
-        mark_all(store, "segments", *again, user_ids)
-        mark_all(store, "tracks", *again, user_ids)
-    days = _days(store, instance, first, last, user_ids, whole=mode == "bulk")
-    ranges = [part for days_range in group(days, MOST_RANGES) for part in split(days_range, DAYS_PER_RUN)]
-
-    tags = request | {SESSION_TAG: summary.session, RUNS_TAG: str(len(ranges)), PID_TAG: process_tag()}
-    total = sum(hi - lo + 1 for lo, hi in ranges)
-    done = 0
-    for lo, hi in ranges:
-        run_tags = tags | {RANGE_TAGS[0]: key_of(lo), RANGE_TAGS[1]: key_of(hi)}
-        shown = (done / total, (hi - lo + 1) / total)
-        _execute(instance, run_tags, names, workers, summary, partial(_scaled, progress, *shown))
-        done += hi - lo + 1
-        if summary.status == "cancelled" or summary.broken:
-            break
+    summary = SessionSummary(new_session(), mode, names)
+    scope = _scope(store, names, lo_day, hi_day)
+    asked = _asked(mode, names, lo_day, hi_day)
+    if mode == "bulk":
+        _refuse_second_bulk(instance, names)
+    if mode != "incremental" and not _was_broken_off(instance, asked):
+        _mark_again(store, mode, scope)
+    with store.write() as connection:
+        for stage in STAGES:  # somebody asked for it, so what failed before is tried again
+            store.revive(connection, stage, *scope.days, scope.user_ids)
+    ranges = _ranges(_days(store, instance, mode, scope))
+    if ranges:
+        said = asked | {tags.RUNS: str(len(ranges))}
+        _execute_all(instance, summary, [Request(days, tuple(names)) for days in ranges], said, workers, progress)
     _sum_up(store, summary, ranges)
-    summary.duration_s = round(time.monotonic() - started, 3)
     return summary
 
 
-def group(days: Iterable[int], most: int) -> list[DayRange]:
-    """Cover days with at most `most` ranges, bridging the shortest gaps.
+def retry(
+    store: Store,
+    instance: dg.DagsterInstance,
+    name: str,
+    *,
+    queue: bool = False,
+    workers: int = 0,
+    progress: Callable[[float, str], None] = lambda share, what: None,
+) -> SessionSummary | None:
+    """Do again what failed in a session, or what it did not come to; None if that is nothing.
 
     Parameters
     ----------
-    days : iterable of int
-        Day numbers in any order.
-    most : int
-        How many ranges there may be; at least 1.
+    store : Store
+        The database.
+    instance : DagsterInstance
+        Where the session is recorded.
+    name : str
+        The session.
+    queue : bool
+        Leave it to the daemon; otherwise the runs are executed here.
+    workers : int
+        Processes to use; 0 for one a core.
+    progress : callable
+        Called now and then with the share that is done and a few words.
+
+    Raises
+    ------
+    UnknownSession
+        If there is none of the name.
+    ValueError
+        If the session is still under way.
     """
-    ordered = sorted(set(days))
-    if not ordered:
-        return []
-    gaps = sorted((after - before, i) for i, (before, after) in enumerate(pairwise(ordered)) if after - before > 1)
-    cuts = sorted(i for _, i in gaps[max(0, len(gaps) - most + 1) :])
-    starts = [0, *(i + 1 for i in cuts)]
-    ends = [*cuts, len(ordered) - 1]
-    return [DayRange(ordered[a], ordered[b]) for a, b in zip(starts, ends, strict=True)]
+    fail_abandoned_runs(instance)
+    session = find_session(instance, name)
+    if not session.is_over:
+        raise ValueError(f"session {session.session} is {session.status}: only what has ended can be retried")
+    users = tags.users_of({tags.USERS: session.users}) or []
+    scope = _scope(store, users, day_of(session.start), day_of(session.end))
+    if session.mode not in ("incremental", "daily"):  # those are about what is listed anyway
+        for stage, days in missing(instance, session.session).items():
+            for lo, hi in group(days, MOST_RANGES):
+                mark_all(store, stage, lo, hi, scope.user_ids)
+    with store.write() as connection:
+        for stage in STAGES:
+            store.revive(connection, stage, *scope.days, scope.user_ids)
+    with store.read() as connection:
+        work = {day for stage in STAGES for day in store.dirty(connection, stage, *scope.days, scope.user_ids)["day"]}
+    ranges = _ranges(work)
+    if not ranges:
+        return None
+    mode: Mode = session.mode if session.mode in tags.PRIORITIES else "bulk"  # type: ignore[assignment]
+    summary = SessionSummary(session.session, mode, users)
+    requests = [Request(days, tuple(users)) for days in ranges]
+    said = {tags.RUNS: str(len(ranges)), tags.ATTEMPT: str(session.attempts + 1)}
+    whole = DayRange(day_of(session.start), day_of(session.end))
+    if queue:
+        summary.status = "pending"
+        summary.runs += [_queue(instance, one.tags(session.session, mode, whole) | said, one) for one in requests]
+        return summary
+    _execute_all(instance, summary, requests, said, workers, progress, whole)
+    _sum_up(store, summary, ranges)
+    return summary
 
 
-def split(days: DayRange, longest: int) -> list[DayRange]:
-    """Cut a range into parts of at most `longest` days."""
-    return [DayRange(lo, min(lo + longest - 1, days.hi_day)) for lo in range(days.lo_day, days.hi_day + 1, longest)]
-
-
-def _days(
+def create(
     store: Store,
     instance: dg.DagsterInstance,
-    first: int,
-    last: int,
-    user_ids: Collection[int] | None,
     *,
-    whole: bool,
-) -> set[int]:
+    mode: Mode,
+    users: Collection[str] = (),
+    lo_day: int | None = None,
+    hi_day: int | None = None,
+) -> str | None:
+    """Ask the daemon for a session: a backfill if it is a bulk session, queued runs otherwise.
+
+    Parameters
+    ----------
+    store, instance, mode, users, lo_day, hi_day
+        As in `generate`.
+
+    Returns
+    -------
+    str or None
+        The name of the session, or None if there is nothing to do.
+
+    Raises
+    ------
+    ValueError
+        If another bulk session of one of the users is under way.
+    """
+    names = sorted(users)
+    scope = _scope(store, names, lo_day, hi_day)
+    session = new_session()
+    if mode == "bulk":
+        _refuse_second_bulk(instance, names)
+        with store.read() as connection:
+            data = store.days_with_points(connection, scope.user_ids, *scope.days)
+            made = [store.days_with_segments(connection, *scope.days, scope.user_ids)]
+            made.append(store.days_with_tracks(connection, *scope.days, scope.user_ids))
+        days = {day for frame in (data, *made) for day in frame["day"]}
+        if not days:
+            return None
+        _add_backfill(instance, session, names, DayRange(min(days), max(days)))
+        return session
+    if mode == "daily":
+        _mark_again(store, mode, scope)
+    requests = [Request(days, tuple(names)) for days in _ranges(_days(store, instance, mode, scope))]
+    for request in requests:
+        _queue(instance, request.tags(session, mode) | {tags.RUNS: str(len(requests))}, request)
+    return session if requests else None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a request is about: days that have partitions, and users."""
+
+    days: DayRange
+    user_ids: list[int] | None
+
+
+def _scope(store: Store, names: Collection[str], lo_day: int | None, hi_day: int | None) -> Scope:
+    first = max(day_number(start_day()), lo_day or 0)
+    last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
+    return Scope(DayRange(first, last), store.user_ids(names) if names else None)
+
+
+def _asked(mode: Mode, names: Collection[str], lo_day: int | None, hi_day: int | None) -> dict[str, str]:
+    days = " to ".join("any" if day is None else key_of(day) for day in (lo_day, hi_day))
+    return {tags.MODE: mode, tags.USERS: json.dumps(sorted(names)) if names else "all", tags.REQUEST: days}
+
+
+def _ranges(days: Collection[int]) -> list[DayRange]:
+    return [part for whole in group(days, MOST_RANGES) for part in split(whole)]
+
+
+def _mark_again(store: Store, mode: Mode, scope: Scope) -> None:
+    """List what is to be made again though nothing changed."""
+    lo_day, hi_day = scope.days
+    if mode == "daily":
+        lo_day = max(lo_day, now_ms() // MS_PER_DAY - 1)
+        hi_day = min(hi_day, now_ms() // MS_PER_DAY - 1)
+    for stage in STAGES:
+        mark_all(store, stage, lo_day, hi_day, scope.user_ids)
+
+
+def _refuse_second_bulk(instance: dg.DagsterInstance, names: Collection[str]) -> None:
+    for session in list_sessions(instance, unfinished=True):
+        users = tags.users_of({tags.USERS: session.users})
+        if session.mode in ("bulk", "backfill") and (not names or users is None or set(names) & set(users)):
+            raise ValueError(
+                f"bulk session {session.session} is {session.status}: wait for it (`trackgen sessions watch "
+                f"{session.session}`) or stop it (`trackgen sessions cancel {session.session}`)"
+            )
+
+
+def _days(store: Store, instance: dg.DagsterInstance, mode: Mode, scope: Scope) -> set[int]:
     """Return the days that a session is about: those with work, and those with data of which Dagster does not know."""
+    work: set[int] = set()
     with store.read() as connection:
-        work: set[int] = set()
         for stage in STAGES:
-            work |= set(store.dirty(connection, stage, first, last, user_ids)["day"].tolist())
-        data = set(store.days_with_points(connection, user_ids, first, last)["day"].tolist())
+            listed = store.dirty(connection, stage, *scope.days, scope.user_ids)
+            if mode != "bulk":
+                yesterday = now_ms() // MS_PER_DAY - 1 if mode == "daily" else None
+                listed = listed[(listed["is_change"] == 1) | (listed["day"] == yesterday)]
+            work |= set(listed["day"].tolist())
+        data = set(store.days_with_points(connection, scope.user_ids, *scope.days)["day"].tolist())
     made = [instance.get_materialized_partitions(dg.AssetKey(name)) for name in STAGES]
     days = work | (data - {day_of(key) for key in made[0] & made[1]})
-    if whole and (work or data):
+    if mode == "bulk" and (work or data):
         return set(range(min(work | data), max(work | data) + 1))
     return days
 
 
-def _was_broken_off(instance: dg.DagsterInstance, request: dict[str, str]) -> bool:
+def _was_broken_off(instance: dg.DagsterInstance, asked: dict[str, str]) -> bool:
     """Whether the last session was this very request, and did not come to its end."""
     latest = instance.get_runs(limit=1)
-    if not latest or any(latest[0].tags.get(tag) != value for tag, value in request.items()):
+    if not latest or any(latest[0].tags.get(tag) != value for tag, value in asked.items()):
         return False
-    tags = latest[0].tags
-    finished = dg.RunsFilter(tags={SESSION_TAG: tags[SESSION_TAG]}, statuses=[dg.DagsterRunStatus.SUCCESS])
-    return instance.get_runs_count(finished) < int(tags[RUNS_TAG])
+    return find_session(instance, latest[0].tags[tags.SESSION]).status != "completed"
+
+
+def _add_backfill(instance: dg.DagsterInstance, session: str, names: Sequence[str], days: DayRange) -> None:
+    keys = [key_of(day) for day in range(days.lo_day, days.hi_day + 1)]
+    partitions = daily.empty_subset().with_partition_keys(keys)
+    instance.add_backfill(
+        PartitionBackfill.from_asset_graph_subset(
+            backfill_id=make_new_backfill_id(),
+            asset_graph_subset=AssetGraphSubset({dg.AssetKey(stage): partitions for stage in STAGES}, set()),
+            backfill_timestamp=get_current_timestamp(),
+            tags=session_tags(session, "bulk", names, days),
+            dynamic_partitions_store=instance,
+            title=f"Bulk session {session}",
+            description=None,
+            run_config=run_config(names, only_dirty=False),
+        )
+    )
+
+
+def _new_run(
+    instance: dg.DagsterInstance, run_tags: dict[str, str], request: Request, workers: int, run_id: str | None = None
+) -> dg.DagsterRun:
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    return instance.create_run_for_job(
+        defs.resolve_job_def("generate"),
+        run_id=run_id,
+        run_config=request.config(workers) | quiet,
+        tags=run_tags,
+        remote_job_origin=UI_ORIGIN,
+    )
+
+
+def _queue(instance: dg.DagsterInstance, run_tags: dict[str, str], request: Request) -> str:
+    run = _new_run(instance, run_tags, request, workers=0)
+    # The queue itself needs no workspace: the daemon that takes the run out of it has one.
+    instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
+    return run.run_id
+
+
+def _execute_all(
+    instance: dg.DagsterInstance,
+    summary: SessionSummary,
+    requests: Sequence[Request],
+    said: dict[str, str],
+    workers: int,
+    progress: Callable[[float, str], None],
+    span: DayRange | None = None,
+) -> None:
+    """Execute runs here, one after the other, until somebody stops them."""
+    started = time.monotonic()
+    span = span or DayRange(requests[0].days.lo_day, requests[-1].days.hi_day)
+    # It is this process that goes on after a crash, or nobody.
+    said = said | {tags.PROCESS: process_tag(), tags.MAX_RETRIES: "0"}
+    total = sum(hi - lo + 1 for lo, hi in (request.days for request in requests))
+    done = 0
+    for request in requests:
+        days = request.days.hi_day - request.days.lo_day + 1
+        run_tags = request.tags(summary.session, summary.mode, span) | said
+        _execute(instance, run_tags, request, workers, summary, partial(_scaled, progress, done / total, days / total))
+        done += days
+        if summary.status == "cancelled" or summary.broken:
+            break
+    summary.duration_s = round(time.monotonic() - started, 3)
 
 
 def _execute(
     instance: dg.DagsterInstance,
-    tags: dict[str, str],
-    users: Sequence[str],
+    run_tags: dict[str, str],
+    request: Request,
     workers: int,
     summary: SessionSummary,
     progress: Callable[[float, str], None],
 ) -> None:
     run_id = str(uuid.uuid4())
     summary.runs.append(run_id)
-    config = {"config": {"users": list(users), "only_dirty": True, "workers": workers}}
     finished = threading.Event()
     watcher = threading.Thread(target=_watch, args=(instance, run_id, finished, progress), daemon=True)
     watcher.start()
     try:
-        job = defs.resolve_job_def("generate")
-        run = instance.create_run_for_job(
-            job,
-            run_id=run_id,
-            run_config={
-                "ops": {"segments": config, "tracks": config},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            tags=tags,
-            remote_job_origin=UI_ORIGIN,
-        )
-        result = execute_run(InMemoryJob(job), run, instance)
+        run = _new_run(instance, run_tags, request, workers, run_id)
+        result = execute_run(InMemoryJob(defs.resolve_job_def("generate")), run, instance)
     except KeyboardInterrupt:
         summary.status = "cancelled"
+        known = instance.get_run_by_id(run_id)
+        if known and not known.is_finished:
+            instance.report_run_canceled(known, "Stopped at the command line.")
         return
     finally:
         finished.set()
@@ -258,11 +426,11 @@ def _execute(
     for event in result.filter_events(lambda event: event.is_step_failure):
         if was_interrupted(event):
             summary.status = "cancelled"
-            instance.add_run_tags(run_id, {CANCELLED_TAG: "true"})
+            instance.add_run_tags(run_id, {tags.CANCELLED: "true"})
             return
         summary.status = "failed"
         summary.errors.append(said_of(event))
-        # If it is our own failure, only some windows could not be done.
+        # If it is our own failure, only some chunks could not be made.
         summary.broken = summary.broken or event.step_failure_data.user_failure_data is None
     summary.failed_checks += [
         f"{check.check_name}: {check.description}" for check in result.get_asset_check_evaluations() if not check.passed

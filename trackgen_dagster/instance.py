@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Final
 
 import dagster as dg
 import psutil
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._grpc.client import DagsterGrpcClient
 from filelock import FileLock
 
 from trackgen_core.home import home
-
-PID_TAG: Final = "trackgen/pid"
-"""Process that executes a run; only `trackgen generate` sets it."""
+from trackgen_dagster import tags
 
 CLOCK_STEP_S: Final = 60
 """Setting the clock moves the times at which processes seem to have started."""
+
+HEARTBEAT_S: Final = 120
+"""A daemon says every 30 s that it is there."""
 
 UNFINISHED: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -42,6 +49,25 @@ compute_logs:
 concurrency:
   runs:
     max_concurrent_runs: 2
+    # Making everything again must not keep new points waiting.
+    tag_concurrency_limits:
+      - key: trackgen/mode
+        value: bulk
+        limit: 1
+# A run whose process died is started again; one whose work failed is not, for it has tried often enough.
+run_retries:
+  enabled: true
+  max_retries: 2
+  retry_on_asset_or_op_failure: false
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+# Ticks of sensors and schedules are kept for these many days; sessions: see TRACKGEN_RETENTION_DAYS.
+retention:
+  sensor:
+    purge_after_days: {skipped: 2, success: 30, failure: 30, started: 30}
+  schedule:
+    purge_after_days: {skipped: 7, success: 30, failure: 30, started: 30}
 """
 
 LOCATION: Final = "trackgen"
@@ -81,25 +107,69 @@ def write_workspace() -> Path:
 
 
 def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose process was killed, and return their ids."""
+    """Mark runs as failed whose process, on this host, was killed, and return their ids."""
     abandoned = []
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        if PID_TAG not in run.tags or run.parent_run_id:  # a run that the UI executes again inherits the tags
-            continue
-        pid, started = run.tags[PID_TAG].split("@")
-        if not _is_alive(int(pid), float(started)):
-            instance.report_run_failed(run, f"Process {pid}, which executed this run, is gone.")
+        alive = works(instance, run)
+        if alive is None and GRPC_INFO_TAG in run.tags:  # it was killed before it could say who it is
+            alive = _server_answers(run)
+        if alive is False:
+            instance.report_run_failed(run, "The process that executed this run is gone.")
             abandoned.append(run.run_id)
     return abandoned
 
 
+def works(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
+    """Return whether the process that executes a run is alive; None if that cannot be known here."""
+    process = run.tags.get(tags.PROCESS)
+    if process is None:
+        return None
+    # A run that is executed again inherits the tags of the first one, until it starts and writes its own.
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    if parent and parent.tags.get(tags.PROCESS) == process:
+        return None
+    return process_is_alive(process)
+
+
+def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
+    """Return whether a daemon works on this instance, by what it wrote last."""
+    beats = instance.get_daemon_heartbeats().values()
+    return any(time.time() - beat.timestamp < HEARTBEAT_S for beat in beats)
+
+
 def process_tag() -> str:
-    """Return what `PID_TAG` says of this process: its number, and when it started, for numbers are used again."""
-    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
+    """Return what `tags.PROCESS` says of this process.
+
+    That is its host, its number, and when it started, for numbers are used again.
+    """
+    return f"{socket.gethostname()}/{os.getpid()}@{psutil.Process().create_time():.0f}"
 
 
-def _is_alive(pid: int, started: float) -> bool:
+def pid_of(process: str) -> int | None:
+    """Return the number of a process that `process_tag` named, if it is one of this host."""
+    host, _, pid = process.partition("@")[0].rpartition("/")
+    return int(pid) if host == socket.gethostname() else None
+
+
+def _server_answers(run: dg.DagsterRun) -> bool:
+    """Return whether the code server that started a run is there: if not, its run is not either."""
+    info = json.loads(run.tags[GRPC_INFO_TAG])
+    client = DagsterGrpcClient(host=info.get("host"), port=info.get("port"), socket=info.get("socket"))
     try:
-        return abs(psutil.Process(pid).create_time() - started) < CLOCK_STEP_S
+        client.ping("")
+    except DagsterUserCodeUnreachableError:
+        return False
+    return True
+
+
+def process_is_alive(process: str) -> bool | None:
+    """Return whether a process that `process_tag` named is alive; None if it is one of another host."""
+    pid = pid_of(process)
+    if pid is None:
+        return None
+    try:
+        found = psutil.Process(pid)
+        started = float(process.rpartition("@")[2])
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - started) < CLOCK_STEP_S
     except psutil.NoSuchProcess:
         return False

@@ -12,7 +12,7 @@ import dagster as dg
 from trackgen_core.points import MS_PER_DAY, day_date, day_number, now_ms, start_day
 
 # Both are in beta, and both are tested here. Dagster sets filters of its own when it is imported, so this comes after.
-warnings.filterwarnings("ignore", message=r"Parameter `(allow_nonexistent_upstream_partitions|backfill_policy)`")
+warnings.filterwarnings("ignore", message=r"Parameter `(allow_nonexistent_upstream_partitions|backfill_policy|owners)`")
 
 daily = dg.DailyPartitionsDefinition(
     start_date=start_day().isoformat(),
@@ -23,6 +23,10 @@ daily = dg.DailyPartitionsDefinition(
 neighbours = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=1, allow_nonexistent_upstream_partitions=True)
 """Tracks of a day are joined to those of the day before and the day after."""
 
+
+DAYS_PER_RUN: Final = 366
+"""Starting a run costs seconds, a day in it milliseconds; but Dagster's own time in a run grows with the square of its
+partitions, so a year at a time."""
 
 RANGE_TAGS: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """Tags of a run that name its first and last partition."""

@@ -91,7 +91,8 @@ def test_windows_hold_all_work_once_and_are_bounded(work: pd.DataFrame) -> None:
     assert max(held.values(), default=1) == 1
     for window in windows:
         assert 1 <= window.days <= DAYS_PER_WINDOW
-        assert 1 <= window.days * len(window.user_ids) <= USER_DAYS_PER_WINDOW
+        assert 1 <= window.user_days <= USER_DAYS_PER_WINDOW
+        assert window.user_days == len(cells(window))
         assert list(window.user_ids) == sorted(set(window.user_ids))
     assert len(work) >= FILL * held.total()
     assert [window.lo_day for window in windows] == sorted(window.lo_day for window in windows)

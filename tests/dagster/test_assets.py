@@ -292,7 +292,7 @@ def test_metadata_of_each_partition_is_what_the_reference_counts(
     assert expected["tracks"].total() > 2 * len(DAYS)
 
     tags = fresh_instance.get_run_by_id(result.run_id).tags
-    assert (tags["trackgen/segments"], tags["trackgen/tracks"]) == ("6/6", "6/6")
+    assert (tags["trackgen/segments"], tags["trackgen/tracks"]) == ("12/12", "12/12")
 
 
 # Checks
@@ -367,6 +367,7 @@ def test_checks_say_nothing_of_work_that_is_still_listed(instance: dg.DagsterIns
 def test_a_window_that_fails_is_named_and_the_others_are_done(
     stage: str, fresh_instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRACKGEN_RETRY_SECONDS", "0.05")
     monkeypatch.setattr(generation, "DAYS_PER_WINDOW", 2)
     days = range(19_800, 19_810)
     points = [point for point in rides(["anna"], days) if point.time_ms % strategies.DAY_MS < 18 * 60 * MINUTE]
@@ -380,16 +381,23 @@ def test_a_window_that_fails_is_named_and_the_others_are_done(
     result = run(fresh_instance, days)
     assert not result.success
     failure = result.get_step_failure_events()[0].step_failure_data.user_failure_data
-    lo, hi = key_of(days[4]), key_of(days[5])
-    assert failure.description.startswith(f"2 of 10 days of {stage} failed: {lo} to {hi}, 1 user(s): ")
+    bad = key_of(days[5])
+    assert failure.description.startswith(f"1 of 10 days of {stage} failed: {bad} of anna: ")
     assert "the disk is made of cheese" in failure.description
-    assert failure.metadata["failed_days"].value == [lo, hi]
+    (chunk,) = failure.metadata["failures"].value
+    assert (chunk["start"], chunk["end"], chunk["users"], chunk["attempts"]) == (bad, bad, ["anna"], 4)
 
     whole = {key_of(day) for day in days}
-    assert materialised(fresh_instance, stage) == whole - {lo, hi}
+    assert materialised(fresh_instance, stage) == whole - {bad}
     other = {"segments": "tracks", "tracks": "segments"}[stage]
-    assert materialised(fresh_instance, other) == (set() if stage == "segments" else whole)
+    assert materialised(fresh_instance, other) == (whole - {bad} if stage == "segments" else whole)
+    # The tracks of the others are there, whichever stage failed.
+    expected = reference.tracks(points, Settings())[0]
+    assert world.tracks(store) == [track for track in expected if track.started_ms // strategies.DAY_MS != days[5]]
 
+    with store.write() as connection:
+        for one in BOTH:
+            store.revive(connection, one)
     with store.write() as connection:
         connection.exec_driver_sql("DROP TRIGGER fault")
     again = run(fresh_instance, days, only_dirty=True)
@@ -401,14 +409,17 @@ def test_a_window_that_fails_is_named_and_the_others_are_done(
 
 
 def test_unreadable_settings_fail_the_run_and_repair_is_a_rerun(
-    fresh_instance: dg.DagsterInstance, store: Store
+    fresh_instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRACKGEN_RETRY_SECONDS", "0.05")
     points = rides(["anna", "bob"], DAYS)
     world.add(store, points)
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE users SET settings = '{\"minutes' WHERE name = 'bob'")
     assert not run(fresh_instance, DAYS).success
     assert materialised(fresh_instance, "segments") == materialised(fresh_instance, "tracks") == set()
+    of_anna = [point for point in points if point.user == "anna"]
+    assert world.tracks(store) == reference.tracks(of_anna, Settings())[0]
 
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE users SET settings = '{}' WHERE name = 'bob'")

@@ -110,7 +110,7 @@ def assert_settled(home: Path) -> None:
         assert instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) == []
 
 
-def days_worked_on(home: Path, stage: str) -> int:
+def chunks_done(home: Path, stage: str) -> int:
     """Return how many days the latest run worked on."""
     with embedded_instance(home) as instance:
         tags = instance.get_runs(limit=1)[0].tags
@@ -173,8 +173,9 @@ def test_a_killed_session_is_simply_started_again(history: History, tmp_path: Pa
 def test_a_killed_bulk_session_goes_on_where_it_was_broken_off(history: History) -> None:
     home = history.undisturbed
     before = made(home)
-    all_days = len(query(home, f"SELECT DISTINCT time_ms / {MS_PER_DAY} FROM points"))
-    listed = "SELECT count(DISTINCT day) FROM dirty_days WHERE stage = 'segments'"
+    chunks = f"SELECT DISTINCT user_id, time_ms / {MS_PER_DAY} FROM points JOIN devices USING (device_id)"
+    all_chunks = len(query(home, chunks))
+    listed = "SELECT count(*) FROM dirty_days WHERE stage = 'segments'"
 
     process = start(home, "generate", "--mode", "bulk")
     most = 0
@@ -183,19 +184,19 @@ def test_a_killed_bulk_session_goes_on_where_it_was_broken_off(history: History)
         assert process.poll() is None, "the session ended before it could be killed"
         time.sleep(0.01)
     kill(process, whole_group=True)
-    assert most == all_days
+    assert most == all_chunks
     left = int(str(query(home, listed)[0][0]))
-    assert 0 < left < all_days
+    assert 0 < left < all_chunks
     assert trackgen(home, "tracks", "export") == history.export
 
     trackgen(home, "generate", "--mode", "bulk")
-    assert left <= days_worked_on(home, "segments") < all_days
+    assert left <= chunks_done(home, "segments") < all_chunks
     assert made(home) == before
     assert_settled(home)
 
     # That one came to its end, so bulk means everything again.
     trackgen(home, "generate", "--mode", "bulk")
-    assert days_worked_on(home, "segments") == days_worked_on(home, "tracks") == all_days
+    assert chunks_done(home, "segments") == chunks_done(home, "tracks") == all_chunks
     assert made(home) == before
 
 

@@ -1,0 +1,32 @@
+"""Numbers that the environment may set."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+DEFAULTS: Final = {
+    "TRACKGEN_DEBOUNCE_SECONDS": 45.0,
+    "TRACKGEN_STUCK_MINUTES": 30.0,
+    "TRACKGEN_RETENTION_DAYS": 90.0,
+    "TRACKGEN_ATTEMPTS": 4.0,
+    "TRACKGEN_RETRY_SECONDS": 1.0,
+}
+
+
+def number(name: str) -> float:
+    """Return a number from the environment, or its default.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive number.
+    """
+    said = os.environ.get(name) or str(DEFAULTS[name])
+    try:
+        value = float(said)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ValueError(f"{name}={said}: write a number above 0, as in {DEFAULTS[name]:g}")
+    return value

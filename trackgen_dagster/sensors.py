@@ -1,0 +1,219 @@
+"""Sensors: what makes Trackgen run by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+import dagster as dg
+import pandas as pd
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from trackgen_core.home import home
+from trackgen_core.inbox import waiting
+from trackgen_core.points import now_ms
+from trackgen_core.store import Store
+from trackgen_dagster import notifications, tags
+from trackgen_dagster.environment import number
+from trackgen_dagster.instance import fail_abandoned_runs, pid_of, works
+from trackgen_dagster.jobs import generate, inbox
+from trackgen_dagster.partitions import key_of
+from trackgen_dagster.requests import (
+    MOST_RANGES,
+    Request,
+    changes,
+    earlier_runs,
+    goes_last,
+    group,
+    in_vain,
+    is_ripe,
+    new_session,
+    rests,
+    uncovered,
+    under_way,
+    wanted,
+)
+from trackgen_dagster.resources import TrackStore
+from trackgen_dagster.sessions import is_ours
+
+RUNNING: Final = dg.DefaultSensorStatus.RUNNING
+
+PATIENCE: Final = 10
+"""Points that never cease to come are waited for this many times as long as a pause in them."""
+
+MOST_QUEUED: Final = 25
+"""With so many runs in the queue, no more are added; those that let all others go first do not count."""
+
+MOST_OBSERVED: Final = 100
+"""Partitions of `points` that a tick says something of: each costs Dagster about 10 ms."""
+
+AWAY_S: Final = 180
+"""If the watchdog has not looked for so long, the machine was asleep, and silence proves nothing."""
+
+
+@dg.sensor(
+    job=generate,
+    minimum_interval_seconds=15,
+    default_status=RUNNING,
+    description="Makes tracks of what is new, changed or deleted, once nothing more has come for a while.",
+)
+def incremental(context: dg.SensorEvaluationContext, database: TrackStore) -> dg.SensorResult:
+    """Request runs for exactly the days and users whose points or settings changed."""
+    instance, store = context.instance, database.store
+    covers = under_way(instance)
+    resting = in_vain(instance)
+    work = changes(store)
+    free = uncovered(work, covers)
+    left = uncovered(free, resting)
+    asked = wanted(left)
+    ripe = [request for request in asked if is_ripe(request, 1000 * number("TRACKGEN_DEBOUNCE_SECONDS"), PATIENCE)]
+    known = [(request, earlier_runs(instance, request.key)) for request in ripe]
+    ready = [(request, earlier) for request, earlier in known if earlier is not None]
+
+    queue = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    room = MOST_QUEUED - sum(not goes_last(run) for run in queue)
+    taken = ready[: max(0, min(MOST_RANGES, room))]
+    session = new_session()
+    runs = [request.run_request(session, "incremental", f"{request.key}/{earlier}") for request, earlier in taken]
+
+    pending: list[list[int]] = json.loads(context.cursor or "[]")
+    for request, earlier in taken:
+        pending += _changed(left, request) if earlier == 0 else []
+    events, pending = _observe(store, work, pending, len(queue))
+    why = (
+        f"{len(work):,} days of users listed: {len(work) - len(free):,} under way, {len(free) - len(left):,} failed "
+        f"and rest; of {len(asked)} ranges, {len(asked) - len(ripe)} are still changing and {len(ripe) - len(ready)} "
+        f"failed and rest; {len(queue)} runs in the queue."
+    )
+    return dg.SensorResult(
+        run_requests=runs,
+        asset_events=events,
+        cursor=json.dumps(pending),
+        skip_reason=None if runs else dg.SkipReason(why if len(work) else "Nothing is listed."),
+    )
+
+
+def _changed(work: pd.DataFrame, request: Request) -> list[list[int]]:
+    """Return the days whose points or settings a request is about: first day, last day and version of each range."""
+    days = work.loc[(work["stage"] == "segments") & work["day"].between(*request.days), "day"].tolist()
+    return [[*part, request.version] for part in group(days, most=len(days))]
+
+
+def _observe(
+    store: Store, work: pd.DataFrame, pending: list[list[int]], queued: int
+) -> tuple[list[dg.AssetObservation], list[list[int]]]:
+    """Say what points there are on days that changed; what is too much for one tick is left for the next."""
+    listed_ms = work.groupby("day")["listed_ms"].min()
+    events: list[dg.AssetObservation] = []
+    left: list[list[int]] = []
+    for lo_day, hi_day, version in pending:
+        last = min(hi_day, lo_day + MOST_OBSERVED - len(events) - 1)
+        if last < hi_day:
+            left.append([last + 1, hi_day, version])
+        if last < lo_day:
+            continue
+        with store.read() as connection:
+            counts = store.count_points(connection, lo_day, last)
+        for day in range(lo_day, last + 1):
+            said: dict[str, float] = {"points": counts.get(day, 0), "runs_in_queue": queued}
+            if day in listed_ms.index:
+                said["listed_for_s"] = round((now_ms() - int(listed_ms[day])) / 1000, 1)
+            tag = {DATA_VERSION_TAG: str(version)}
+            events.append(dg.AssetObservation("points", partition=key_of(day), metadata=said, tags=tag))
+    return events, left
+
+
+@dg.sensor(
+    job=inbox,
+    minimum_interval_seconds=15,
+    default_status=RUNNING,
+    description="Imports files that are dropped into `inbox/<user>/[<device>/]` of the home.",
+)
+def drop_folder(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Request an import when files lie in the inbox that nobody writes to any more."""
+    files = waiting(home())
+    if not files:
+        yield dg.SkipReason("The inbox is empty.")
+        return
+    what = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+    earlier = earlier_runs(context.instance, what)
+    latest = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=inbox.name), limit=1)), None)
+    if latest and not latest.dagster_run.is_finished:
+        yield dg.SkipReason(f"{len(files)} files wait for run {latest.dagster_run.run_id}.")
+    elif earlier is None or (latest and not latest.dagster_run.is_success and rests(latest, 1)):
+        yield dg.SkipReason(f"The last import left {len(files)} files where they are; it is tried again soon.")
+    else:
+        yield dg.RunRequest(f"{what}/{earlier}", tags={tags.KEY: what, tags.PRIORITY: "30"})
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=RUNNING,
+    description="Marks runs as failed whose process is gone or that have made no progress for too long.",
+)
+def watchdog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Fail what is stuck, so that it is tried again."""
+    now = time.time()
+    looked, since = json.loads(context.cursor or "[0, 0]")
+    if not 0 <= now - looked < AWAY_S:
+        since = now
+    failed = fail_abandoned_runs(context.instance)
+    failed += fail_stuck_runs(context.instance, 60 * number("TRACKGEN_STUCK_MINUTES"), since)
+    for run_id in failed:
+        context.log.warning(f"run {run_id} was stuck and is marked as failed")
+    return dg.SensorResult(skip_reason=f"{len(failed)} runs were stuck.", cursor=json.dumps([now, since]))
+
+
+def fail_stuck_runs(instance: dg.DagsterInstance, seconds: float, since: float = 0.0) -> list[str]:
+    """Stop runs of ours that have made no progress for some time, mark them as failed, and return their ids.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Whose runs to look at.
+    seconds : float
+        How long a run may be silent.
+    since : float
+        Silence before this time does not count.
+    """
+    stuck = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run = record.dagster_run
+        silent = time.time() - max(since, record.update_timestamp.timestamp())
+        if silent < seconds or not is_ours(run):
+            continue
+        _stop(instance, run)
+        known = instance.get_run_by_id(run.run_id)
+        if known and not known.is_success:
+            instance.report_run_failed(run, f"No progress for {silent / 60:.0f} minutes.")
+            stuck.append(run.run_id)
+    return stuck
+
+
+def _stop(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    with suppress(Exception):  # whoever started it may be gone, and it with him
+        if GRPC_INFO_TAG in run.tags:
+            instance.run_launcher.terminate(run.run_id)
+        elif works(instance, run) and (pid := pid_of(run.tags[tags.PROCESS])):
+            os.kill(pid, signal.SIGINT)
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=RUNNING,
+    description="Sends one message for each session that has ended, to the services in TRACKGEN_NOTIFY.",
+)
+def messages(context: dg.SensorEvaluationContext, database: TrackStore) -> dg.SensorResult:
+    """Tell of sessions that have ended."""
+    told, cursor = notifications.tell(context.instance, database.store, context.cursor, context.log)
+    return dg.SensorResult(cursor=cursor, skip_reason=dg.SkipReason(f"{told} sessions have ended."))
+
+
+SENSORS: Final[Sequence[dg.SensorDefinition]] = (incremental, drop_folder, watchdog, messages)
