@@ -1,4 +1,4 @@
-"""Write the parts of the documents that come from the code: the command reference and the table of settings.
+"""Write the parts of the documents that come from the code: commands, settings, figures.
 
 `--check` writes nothing, and fails if anything would change.
 """
@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import dagster as dg
 
+from trackgen_core.home import open_store
 from trackgen_core.settings import Settings
 from trackgen_dagster.cli import main as trackgen
+from trackgen_dagster.metrics import SessionCollector
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- generated: {} -->", "<!-- end -->"
@@ -46,7 +50,23 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-PARTS = {"commands.md": ("commands", command_reference), "configuration.md": ("settings", settings_table)}
+def metrics_table() -> str:
+    """Return the figures for Prometheus as a table."""
+    rows = ["| figure | labels | meaning |", "|---|---|---|"]
+    with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.ephemeral() as instance:
+        store = open_store(f"sqlite:///{folder}/trackgen.db")
+        for metric in SessionCollector(instance, store).collect():
+            labels = ", ".join(sorted({f"`{label}`" for sample in metric.samples for label in sample.labels}))
+            rows.append(f"| `{metric.name}` | {labels} | {metric.documentation} |")
+        store.database.close()
+    return "\n".join(rows) + "\n"
+
+
+PARTS = {
+    "automation.md": ("metrics", metrics_table),
+    "commands.md": ("commands", command_reference),
+    "configuration.md": ("settings", settings_table),
+}
 
 
 def main() -> int:

@@ -32,6 +32,8 @@ from trackgen_core.demo import START_MS, demo_history
 from trackgen_core.home import open_store
 from trackgen_core.importing import add_points
 from trackgen_core.points import MS_PER_DAY, day_date, now_ms
+from trackgen_dagster.instance import open_instance
+from trackgen_dagster.sessions import Session, list_sessions
 
 IMAGES: Final = Path(__file__).parent / "images"
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -252,16 +254,54 @@ def take_pictures(ui: Ui, backfill: str, day: str, folder: Path) -> None:
         save("metadata")
 
 
+def take_pictures_of_automation(ui: Ui, home: Path, day: int, folder: Path) -> None:
+    """Let the sensor make all days but one, which fails, and write pictures of it, of its session and of that day."""
+    refused = (
+        f"CREATE TRIGGER refused BEFORE INSERT ON segments WHEN NEW.day = {day} "
+        "BEGIN SELECT RAISE(FAIL, 'a fault that was planted for this picture'); END"
+    )
+    store = open_store(f"sqlite:///{home / 'trackgen.db'}")
+
+    def ended(status: str) -> Session | None:
+        with open_instance() as instance:
+            return next((one for one in list_sessions(instance) if one.status == status), None)
+
+    with store.write() as connection:
+        connection.exec_driver_sql(refused)
+    add_points(store, demo_slice(DAYS, last_day=now_ms() // MS_PER_DAY - 1))
+    failed = wait_for("the sensor's session", lambda: ended("failed"), BACKFILL_S)
+    with store.write() as connection:
+        connection.exec_driver_sql("DROP TRIGGER refused")
+    with browser() as driver:
+
+        def save(name: str) -> None:
+            driver.save_screenshot(str(folder / f"{name}.png"))
+
+        driver.get(f"{ui.url}/locations/trackgen/sensors/incremental")
+        shown(driver, "incremental", "Tick history")
+        save("sensor")
+
+        resize(driver, LOW)
+        driver.get(f"{ui.url}/runs?q%5B0%5D=tag%3Atrackgen%2Fsession%3D{failed.session}")
+        shown(driver, failed.runs[0][:8], "Failure")
+        save("session")
+
+        resize(driver, HEIGHT)
+        driver.get(f"{ui.url}/assets/segments?view=partitions&partition={day_date(day).isoformat()}")
+        shown(driver, "Failed")
+        save("failed")
+    store.database.close()
+
+
 def main() -> None:
     """Make a home, fill it, and take the pictures."""
     yesterday = now_ms() // MS_PER_DAY - 1
     days = [day_date(day).isoformat() for day in range(yesterday + 1 - DAYS, yesterday + 1)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
-        store = open_store(f"sqlite:///{home / 'trackgen.db'}")
-        add_points(store, demo_slice(DAYS, last_day=yesterday))
-        store.database.close()
-        with running_ui(home, TRACKGEN_START_DATE=days[0]) as ui:
+        os.environ |= {"TRACKGEN_HOME": str(home), "TRACKGEN_START_DATE": days[0]}
+        with running_ui(home, TRACKGEN_START_DATE=days[0], TRACKGEN_DEBOUNCE_SECONDS="2") as ui:
+            take_pictures_of_automation(ui, home, yesterday - 8, IMAGES)
             backfill = ui.backfill(["segments", "tracks"], days)
             take_pictures(ui, backfill, days[-9], IMAGES)
     for path in sorted(IMAGES.glob("*.png")):

@@ -16,7 +16,7 @@ from trackgen_core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-NOT_RUN_HERE = ("make ", "pip ", "trackgen ui")
+NOT_RUN_HERE = ("make ", "pip ", "trackgen ui", "trackgen daemon")
 """Lines of code blocks that other tests run: the gate runs `make`, and the UI has tests of its own."""
 
 GPX = """<gpx version="1.1" creator="t" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>
@@ -42,7 +42,10 @@ def user(tmp_path: Path) -> dict[str, str]:
         archive.writestr("walk.gpx", GPX)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     own = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN", "DAGSTER"))}
-    return own | {"HOME": str(tmp_path), "PATH": path}
+    own |= {"HOME": str(tmp_path), "PATH": path}
+    # Somebody of that name has been here before.
+    subprocess.run(["trackgen", "import", str(tmp_path / "phone.csv"), "--user", "me"], env=own, check=True)
+    return own
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=lambda path: path.name)
@@ -80,3 +83,5 @@ def test_every_module_is_in_the_architecture() -> None:
     modules = {path.stem for path in (ROOT / "trackgen_core").glob("*.py")} - {"__init__"}
     # The demo's history and the home folder are no part of how data flows.
     assert not [name for name in modules - {"demo", "home"} if f"`{name}`" not in architecture]
+    wiring = {path.stem for path in (ROOT / "trackgen_dagster").glob("*.py")} - {"__init__"}
+    assert not [name for name in wiring if f"`{name}`" not in architecture]

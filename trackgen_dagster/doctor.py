@@ -5,15 +5,21 @@ from __future__ import annotations
 import platform
 import shutil
 import sqlite3
+import time
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any, Final
+
+import dagster as dg
 
 from trackgen_core.database import DatabaseError
 from trackgen_core.generation import day_stats
 from trackgen_core.home import database_url, home, open_store
-from trackgen_core.points import day_date, day_number, start_day
+from trackgen_core.points import day_date, day_number, now_ms, start_day
 from trackgen_core.store import STAGES, Store
+from trackgen_dagster.instance import daemon_is_alive, open_instance
+from trackgen_dagster.sessions import list_sessions
 
 PACKAGES: Final = ("trackgen", "dagster", "dagster-webserver", "pandas", "pyproj", "sqlalchemy")
 LEAST_SQLITE: Final = (3, 39)
@@ -51,6 +57,8 @@ def examine() -> Findings:
     except (DatabaseError, ValueError) as error:
         found.problems.append(str(error))
         return found
+    with open_instance() as instance:
+        _examine_instance(instance, found)
     free_gb = shutil.disk_usage(home() if home().exists() else home().anchor).free / 1e9
     found.facts["free disk"] = f"{free_gb:.1f} GB"
     if free_gb < LEAST_FREE_GB:
@@ -61,7 +69,8 @@ def examine() -> Findings:
 def _examine_store(store: Store, found: Findings) -> None:
     with store.read() as connection:
         days = store.days_with_points(connection)
-        dirty = {stage: store.dirty(connection, stage) for stage in STAGES}
+        dirty = {stage: store.dirty(connection, stage, dead=False) for stage in STAGES}
+        dead = len(store.dead_letters(connection))
     found.facts["users"] = f"{days['user_id'].nunique():,} with points, of {len(store.user_names()):,}"
     if len(days):
         lo_day, hi_day = int(days["day"].min()), int(days["day"].max())
@@ -69,12 +78,38 @@ def _examine_store(store: Store, found: Findings) -> None:
         found.facts["days with points"] = f"{days['day'].nunique():,}, {day_date(lo_day)} to {day_date(hi_day)}"
         found.facts["tracks"] = f"{totals['tracks']:,}, {totals['length_mm'] / 1e6:,.1f} km"
         found.facts["points in no track"] = f"{totals['leftover']:,}"
-    found.facts["work to do"] = ", ".join(f"{len(rows):,} days of {stage}" for stage, rows in dirty.items())
-    if sum(map(len, dirty.values())):
-        found.facts["work to do"] += ": run `trackgen generate`"
+    changed = {stage: rows[rows["is_change"] == 1] for stage, rows in dirty.items()}
+    found.facts["work to do"] = ", ".join(f"{len(rows):,} days of {stage}" for stage, rows in changed.items())
+    listed_ms = [listed for rows in changed.values() for listed in rows["listed_ms"].tolist()]
+    if listed_ms:
+        found.facts["work to do"] += f", listed for up to {_spell((now_ms() - min(listed_ms)) / 1000)}"
+    again = sum(int((rows["is_change"] == 0).sum()) for rows in dirty.values())
+    if again:
+        found.facts["to make again"] = f"{again:,} days, of a session that is not over or was stopped"
+    if dead:
+        found.problems.append(f"{dead:,} days were given up after several attempts: see `trackgen dead-letters`")
     before = sum(int((rows["day"] < day_number(start_day())).sum()) for rows in dirty.values())
     if before:
         found.problems.append(
             f"{before:,} days with work lie before {start_day()}, where no run reaches them: set TRACKGEN_START_DATE "
             "to an earlier day, or delete these points"
         )
+
+
+def _examine_instance(instance: dg.DagsterInstance, found: Findings) -> None:
+    running = daemon_is_alive(instance)
+    found.facts["daemon"] = "running" if running else "not running: `trackgen ui` or `trackgen daemon` starts it"
+    waiting = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    found.facts["queue"] = f"{len(waiting):,} runs"
+    if waiting:
+        oldest = min(record.create_timestamp.timestamp() for record in waiting)
+        found.facts["queue"] += f", waiting for up to {_spell(time.time() - oldest)}"
+        if not running:
+            found.problems.append(f"{len(waiting):,} runs wait in the queue, and no daemon is running")
+    latest = next(iter(list_sessions(instance, 1)), None)
+    if latest:
+        found.facts["latest session"] = f"{latest.session}, {latest.mode}: {latest.status}"
+
+
+def _spell(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -338,10 +338,11 @@ def _was_broken_off(instance: dg.DagsterInstance, asked: dict[str, str]) -> bool
 def _add_backfill(instance: dg.DagsterInstance, session: str, names: Sequence[str], days: DayRange) -> None:
     keys = [key_of(day) for day in range(days.lo_day, days.hi_day + 1)]
     partitions = daily.empty_subset().with_partition_keys(keys)
+    targets: Any = {dg.AssetKey(stage): partitions for stage in STAGES}
     instance.add_backfill(
         PartitionBackfill.from_asset_graph_subset(
             backfill_id=make_new_backfill_id(),
-            asset_graph_subset=AssetGraphSubset({dg.AssetKey(stage): partitions for stage in STAGES}, set()),
+            asset_graph_subset=AssetGraphSubset(targets, set()),  # type: ignore[call-arg]
             backfill_timestamp=get_current_timestamp(),
             tags=session_tags(session, "bulk", names, days),
             dynamic_partitions_store=instance,

@@ -56,7 +56,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     store = world.open_store(home)
     add_points(store, points)
     store.database.close()
-    with running_ui(home, TRACKGEN_START_DATE=day_date(yesterday - 99).isoformat()) as ui:
+    # So long that no sensor makes what the backfill shall make.
+    environment = {"TRACKGEN_START_DATE": day_date(yesterday - 99).isoformat(), "TRACKGEN_DEBOUNCE_SECONDS": "1e6"}
+    with running_ui(home, **environment) as ui:
         stack = Stack(home, ui, points, yesterday + 1 - DAYS)
         stack.backfill = ui.backfill(["segments", "tracks"], stack.keys[1:-1])
         yield stack

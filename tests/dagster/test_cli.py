@@ -8,11 +8,13 @@ import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,7 @@ def test_help_is_there_at_once(home: Path, command: tuple[str, ...]) -> None:
 def test_the_commands_of_the_contract_are_there() -> None:
     wanted = {"import", "generate", "tracks export", "tracks list", "settings show", "settings set", "ui", "demo"}
     wanted |= {"doctor", "points delete"}
+    wanted |= {f"sessions {name}" for name in ("create", "list", "show", "watch", "cancel", "retry", "clean")}
     assert wanted <= {" ".join(path) for path in commands(main)}
 
 
@@ -193,6 +196,11 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ["settings", "set", "--user", "anna"],
         ["points", "delete"],
         ["ui", "--port", "http"],
+        ["sessions", "show"],
+        ["sessions", "create", "--mode", "sometimes"],
+        ["sessions", "clean", "--days", "-1"],
+        ["notify", "off"],
+        ["metrics", "--port", "0"],
     ],
     ids=" ".join,
 )
@@ -228,6 +236,15 @@ def test_wrong_usage_is_2_and_touches_nothing(home: Path, args: list[str]) -> No
         (["settings", "set", "--user", "", "meters_between_routes=1"], "name"),
         (["points", "delete", "--yes", "--user", "eve"], "no such user: eve"),
         (["import", "--user", "anna", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["sessions", "show", "nobody"], "trackgen sessions list"),
+        (["sessions", "watch", "nobody"], "trackgen sessions list"),
+        (["sessions", "cancel", "nobody"], "trackgen sessions list"),
+        (["sessions", "retry", "nobody"], "trackgen sessions list"),
+        (["sessions", "create", "--user", "eve"], "no such user: eve"),
+        (["dead-letters", "--user", "eve"], "no such user: eve"),
+        (["notify", "off", "--user", "eve"], "no such user: eve"),
+        (["notify", "test"], "TRACKGEN_NOTIFY is empty"),
+        (["metrics", "-o", "nowhere/metrics.prom"], "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -538,6 +555,103 @@ def test_deleting_points_shrinks_and_removes_tracks(home: Path, tmp_path: Path) 
     gone = [point for point in HISTORY if point.user == "bob"][5:]
     rest = [point for point in HISTORY if point.device != "watch" and point.user != "Zoë" and point not in gone]
     assert trackgen(home, "tracks", "export") == expected_csv(rest)
+
+
+# Sessions
+
+
+def sessions(home: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(trackgen(home, "sessions", "list", "--json"))
+    return found
+
+
+def refuse(home: Path, user: str) -> None:
+    """Give a user settings that nobody can read."""
+    with closing(sqlite3.connect(home / "trackgen.db")) as connection, connection:
+        connection.execute("UPDATE users SET settings = 'broken' WHERE name = ?", (user,))
+
+
+def test_a_session_is_listed_shown_watched_and_forgotten(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    assert trackgen(home, "sessions", "list").splitlines()[1:] == []
+    name = json.loads(trackgen(home, "generate", "--json"))["session"]
+    (listed,) = sessions(home)
+    assert (listed["session"], listed["status"], listed["percent"]) == (name, "completed", 100.0)
+    shown = json.loads(trackgen(home, "sessions", "show", name[:5], "--json"))
+    assert shown == listed | {"errors": []}
+    assert shown["tracks_created"] == len(reference.tracks(HISTORY, {})[0])
+    assert name in trackgen(home, "sessions", "list")
+    assert trackgen(home, "sessions", "show", name) == trackgen(home, "sessions", "watch", name)
+    assert "already" in fails(home, "sessions", "cancel", name)
+    assert trackgen(home, "sessions", "retry", name) == "Nothing failed, and nothing is missing.\n"
+    tracks = trackgen(home, "tracks", "export")
+    assert "0 sessions" in trackgen(home, "sessions", "clean")
+    assert "1 sessions, 2 runs and 0 backfills" in trackgen(home, "sessions", "clean", "--days", "0")
+    assert sessions(home) == []
+    assert trackgen(home, "tracks", "export") == tracks
+    assert trackgen(home, "generate") == "Nothing to do.\n"
+
+
+def test_a_session_for_the_daemon_can_be_stopped_and_done_here(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    process = start(home, "sessions", "create", "--user", "anna")
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert "No daemon is running" in err
+    (name,) = out.split()
+    assert sessions(home)[0]["status"] == "pending"
+    assert "bulk session" in fails(home, "generate", "--mode", "bulk")
+    assert "cancelled" in trackgen(home, "sessions", "cancel", name)
+    process = start(home, "sessions", "watch", name)
+    process.communicate()
+    assert process.returncode == 1
+    assert "completed" in trackgen(home, "sessions", "retry", name)
+    of_anna = [point for point in HISTORY if point.user == "anna"]
+    assert trackgen(home, "tracks", "export") == expected_csv(of_anna)
+
+
+def test_what_failed_is_named_and_nothing_else_waits_for_it(home: Path, tmp_path: Path) -> None:
+    trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
+    refuse(home, "anna")
+    quick = {"TRACKGEN_RETRY_SECONDS": "0.01", "TRACKGEN_ATTEMPTS": "2"}
+    process = start(home, "generate", "--json", env=quick)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "anna" in err
+    assert "Traceback" not in err
+    name = json.loads(out)["session"]
+    rest = [point for point in HISTORY if point.user != "anna"]
+    assert rest
+    assert trackgen(home, "tracks", "export") == expected_csv(rest)
+
+    days = sorted({iso(point.time_ms)[:10] for point in HISTORY if point.user == "anna"})
+    letters = json.loads(trackgen(home, "dead-letters", "--json"))
+    assert [(letter["day"], letter["user"], letter["attempts"]) for letter in letters] == [(d, "anna", 2) for d in days]
+    assert len(trackgen(home, "dead-letters").splitlines()) == 1 + len(days)
+    errors = json.loads(trackgen(home, "sessions", "show", name, "--json"))["errors"]
+    assert {(error["kind"], *error["users"]) for error in errors} == {("data", "anna")}
+    process = start(home, "doctor")
+    out, _ = process.communicate()
+    assert process.returncode == 1
+    assert "trackgen dead-letters" in out
+
+    trackgen(home, "settings", "set", "--user", "anna", "minutes_between_routes=30")
+    assert trackgen(home, "dead-letters", "--json").strip() == "[]"
+    assert "completed" in trackgen(home, "sessions", "retry", name)
+    assert trackgen(home, "tracks", "export") == expected_csv(HISTORY)
+    assert sessions(home)[0]["attempts"] == 2
+
+
+def test_messages_and_figures(made: Path, tmp_path: Path) -> None:
+    out = trackgen(made, "metrics")
+    assert 'trackgen_sessions{status="completed"} 1.0' in out
+    trackgen(made, "metrics", "-o", tmp_path / "trackgen.prom")
+    kept = [line for line in out.splitlines() if "last_success" in line or "dirty_days" in line]
+    assert set(kept) <= set((tmp_path / "trackgen.prom").read_text().splitlines())
+    assert "not delivered" in fails(made, "notify", "test", env={"TRACKGEN_NOTIFY": "json://127.0.0.1:9/"})
+    assert "address 1 (nonsense://...)" in fails(made, "notify", "test", env={"TRACKGEN_NOTIFY": "nonsense://secret"})
+    assert trackgen(made, "notify", "off", "--user", "anna") == "Messages about anna: off\n"
+    assert trackgen(made, "notify", "on", "--user", "anna") == "Messages about anna: on\n"
 
 
 # The rest

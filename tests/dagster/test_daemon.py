@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -140,8 +141,8 @@ def test_tracks_make_themselves_and_late_points_mend_their_days_only(
 
 def test_everything_again_while_points_arrive_and_all_is_killed(home: Home, tmp_path: Path) -> None:
     """kill -9 of webserver, daemon and run in the middle of a backfill; then they are started again."""
-    earlier = home.points.assign(time_ms=home.points["time_ms"] - 40 * MS_PER_DAY)
-    arriving = [part for _, part in earlier.groupby(earlier["time_ms"] // (3 * MS_PER_DAY))]
+    between = home.points.assign(time_ms=home.points["time_ms"] + 7_000)[::5]
+    arriving = [part for _, part in between.groupby(np.arange(len(between)) % 8)]
     with running_ui(home.folder, **home.environment()) as ui:
         name = home.trackgen("sessions", "create", "--mode", "bulk")
         wait_for("a run of the backfill", lambda: is_running(home, name), BACKFILL_S)
@@ -157,7 +158,7 @@ def test_everything_again_while_points_arrive_and_all_is_killed(home: Home, tmp_
     assert {one.status for one in home.sessions()} == {"completed"}
     of_zoe = home.points[home.points["user"] == "ada"].assign(user="zoe", device="phone")
     of_zoe = of_zoe.drop_duplicates(["time_ms", "lon", "lat"])
-    assert world.tracks(home.store) == clean_pass(pd.concat([home.points, earlier, of_zoe]), tmp_path)
+    assert world.tracks(home.store) == clean_pass(pd.concat([home.points, between, of_zoe]), tmp_path)
 
 
 def is_running(home: Home, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,10 @@ import psutil
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import ModuleTarget
+from dagster._daemon import sensor as sensor_daemon
+from dagster._daemon.sensor import execute_sensor_iteration
 
 from tests import world
 from tests.dagster.homes import embedded_instance
@@ -32,7 +37,7 @@ from trackgen_core.store import STAGES, Store
 from trackgen_dagster import requests, sensors, tags
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.generate import UI_ORIGIN, create
-from trackgen_dagster.instance import process_tag
+from trackgen_dagster.instance import LOCATION, process_tag
 from trackgen_dagster.partitions import RANGE_TAGS, day_of, days_of_run, key_of
 from trackgen_dagster.requests import DayRange, session_tags
 from trackgen_dagster.resources import TrackStore
@@ -449,6 +454,29 @@ def start(instance: dg.DagsterInstance, result: dg.SensorResult) -> dg.DagsterRu
     return put(instance, STARTED, request.tags)
 
 
+def let_the_daemon_look(instance: dg.DagsterInstance, **crash: dict[str, signal.Signals]) -> None:
+    """Let Dagster's sensor daemon look once, in this process; it may be killed on the way."""
+    target = ModuleTarget("trackgen_dagster.definitions", None, str(Path.cwd()), LOCATION)
+    with create_test_daemon_workspace_context(target, instance) as workspace:
+        list(execute_sensor_iteration(workspace, logging.getLogger(__name__), None, None, debug_crash_flags=crash))
+
+
+@pytest.mark.parametrize("moment", ["RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"])
+def test_a_daemon_that_is_killed_between_tick_and_run_misses_and_doubles_nothing(
+    instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    add(store, [FIRST, FIRST + 5])
+    with pytest.raises(KeyboardInterrupt):
+        let_the_daemon_look(instance, incremental={moment: signal.SIGINT})
+    monkeypatch.setattr(sensor_daemon, "is_under_min_interval", lambda *args: False)  # it looks every 15 s
+    for _ in range(2):
+        let_the_daemon_look(instance)
+        queue = [(days_of_run(one.tags), tags.users_of(one.tags)) for one in instance.get_runs()]
+        assert sorted(queue) == [((day, day), [USER]) for day in (FIRST, FIRST + 5)]
+    assert {one.status for one in instance.get_runs()} == {QUEUED}
+    assert len(instance.fetch_observations(dg.AssetKey("points"), limit=9).records) == 2
+
+
 def test_a_tick_whose_runs_were_never_started_is_repeated(instance: dg.DagsterInstance, store: Store) -> None:
     """Dagster starts no two runs of one key, so nothing is done twice if only some of them were started."""
     add(store, [FIRST, FIRST + 5])
@@ -559,10 +587,22 @@ def test_changed_days_are_observed_with_counts_and_a_version(instance: dg.Dagste
     assert event.data_version not in versions
 
 
-def test_more_days_than_a_tick_observes_are_left_for_the_next_ones(instance: dg.DagsterInstance, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "days", "parts"),
+    [(60.0, 2 * MOST_OBSERVED + 50, [MOST_OBSERVED, MOST_OBSERVED, 50, 0]), (0.0, 3, [1, 1, 1, 0])],
+)
+def test_what_is_too_much_for_a_tick_is_observed_by_the_next_ones(
+    instance: dg.DagsterInstance,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    days: int,
+    parts: list[int],
+) -> None:
+    monkeypatch.setattr(sensors, "OBSERVE_S", seconds)
     # More ranges than there are runs for: the gaps between them are bridged, but nothing changed on those days.
-    days = [FIRST + day for day in range(0, 500, 2)]
-    add(store, days)
+    changed = [FIRST + 2 * day for day in range(days)]
+    add(store, changed)
     seen: list[list[int]] = []
     cursor = None
     while not seen or seen[-1]:
@@ -571,8 +611,8 @@ def test_more_days_than_a_tick_observes_are_left_for_the_next_ones(instance: dg.
         seen.append(observed(result))
         for request in result.run_requests or []:
             put(instance, QUEUED, request.tags)
-    assert [len(part) for part in seen] == [MOST_OBSERVED, MOST_OBSERVED, 50, 0]
-    assert sorted(day for part in seen for day in part) == days
+    assert [len(part) for part in seen] == parts
+    assert sorted(day for part in seen for day in part) == changed
 
 
 def test_what_is_only_tried_again_is_not_observed(
