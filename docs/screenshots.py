@@ -278,7 +278,7 @@ def take_pictures_of_automation(ui: Ui, home: Path, day: int, folder: Path) -> N
             driver.save_screenshot(str(folder / f"{name}.png"))
 
         driver.get(f"{ui.url}/locations/trackgen/sensors/incremental")
-        shown(driver, "incremental", "Tick history")
+        shown(driver, "incremental", "All ticks", "requested")
         save("sensor")
 
         resize(driver, LOW)

@@ -110,7 +110,8 @@ def tell(instance: dg.DagsterInstance, store: Store, cursor: str | None, log: lo
         except UnknownSession:  # forgotten meanwhile
             continue
         if not session.is_over:
-            after.again.append(name)
+            if session.backfill or session.status == "processing":  # what is pending cannot end without a trace
+                after.again.append(name)
             continue
         ending = f"{name}/{len(session.runs)}"  # who tries a session again, or goes on with it, adds runs
         is_old = name not in before.again and _ended_at(session) < since  # then only a tag of it has changed
@@ -230,14 +231,16 @@ def _ended_at(session: Session) -> datetime:
 
 
 def _touched(instance: dg.DagsterInstance, since: datetime, *, first: bool) -> list[str]:
-    """Return the sessions of which something has changed, the oldest first; of backfills, the new ones.
+    """Return the sessions of which a run has ended or changed thereafter, the oldest first, and those of new backfills.
 
-    Whoever sees a backfill that has not ended has to look at it again: Dagster does not say when they changed.
+    A backfill changes without a trace, so who has seen one that has not ended has to look at it again.
     """
     records = instance.get_run_records(dg.RunsFilter(updated_after=since))
+    runs = [record.dagster_run for record in reversed(records) if is_ours(record.dagster_run)]
     backfills = [*instance.get_backfills(filters=BulkActionsFilter(created_after=since))]
     if first:
         unfinished = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
         backfills += instance.get_backfills(filters=BulkActionsFilter(statuses=unfinished))
-    runs = [record.dagster_run for record in reversed(records)]
-    return [session_of(one) for one in (*runs, *reversed(backfills)) if is_ours(one)]
+    busy = {session_of(run) for run in runs if not run.is_finished}  # their turn comes when that run ends
+    names = [name for run in runs if (name := session_of(run)) not in busy]
+    return names + [session_of(backfill) for backfill in reversed(backfills) if is_ours(backfill)]

@@ -229,8 +229,9 @@ def test_of_many_failed_chunks_some_are_named(
 
 
 def test_a_queued_session_is_told_when_it_was_cancelled(
-    instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor
+    instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(notifications, "OVERLAP", timedelta())  # it was queued long before
     name = create(store, instance, mode="incremental")
     assert name
     assert sensor.look() == "0 sessions have ended."
@@ -282,15 +283,20 @@ def test_a_backfill_is_told_when_it_ends_and_not_when_its_runs_do(
     assert f"/runs/b/{backfill.backfill_id}" in receiver.took[0]["message"]
 
 
-def test_a_backfill_that_began_before_the_first_look_is_told(
+def test_a_backfill_without_runs_is_told_whether_it_began_before_the_first_look_or_later(
     instance: dg.DagsterInstance, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "OVERLAP", timedelta())
-    name = create(store, instance, mode="bulk")
-    assert name
+    early = create(store, instance, mode="bulk")
+    assert early
     sensor = Sensor(instance, store)
-    cancel(instance, name)
+    cancel(instance, early)
     assert sensor.look() == "1 sessions have ended."
+    late = create(store, instance, mode="bulk")
+    assert late
+    cancel(instance, late)
+    assert sensor.look() == "1 sessions have ended."
+    assert receiver.titles == [f"Trackgen: bulk session {name} cancelled" for name in (early, late)]
 
 
 def test_a_run_that_dagster_tries_again_is_told_once(
@@ -341,7 +347,7 @@ def test_an_old_session_is_not_told_again_when_somebody_tags_it(
 def test_a_session_under_way_that_somebody_forgets(
     instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor
 ) -> None:
-    name = create(store, instance, mode="incremental")
+    name = create(store, instance, mode="bulk")
     assert name
     sensor.look()
     cancel(instance, name)
