@@ -113,10 +113,16 @@ def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
         alive = works(instance, run)
         if alive is None and GRPC_INFO_TAG in run.tags:  # it was killed before it could say who it is
             alive = _server_answers(run)
-        if alive is False:
+        if alive is False and not has_finished(instance, run):
             instance.report_run_failed(run, "The process that executed this run is gone.")
             abandoned.append(run.run_id)
     return abandoned
+
+
+def has_finished(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether a run has ended, or was forgotten, since it was read."""
+    now = instance.get_run_by_id(run.run_id)
+    return now is None or now.is_finished
 
 
 def works(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:

@@ -15,7 +15,7 @@ import apprise
 import dagster as dg
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 
-from trackgen_core.store import STAGES, Store
+from trackgen_core.store import Store
 from trackgen_dagster import tags
 from trackgen_dagster.sessions import (
     ChunkError,
@@ -121,8 +121,6 @@ def tell(instance: dg.DagsterInstance, store: Store, cursor: str | None, log: lo
         tries, missed = before.missed.get(ending, (0, [*range(len(to))]))
         if time.monotonic() < until:
             errors = errors_of(instance, name)
-            if session.status == "cancelled":  # that a run did not come to its end is no failure then
-                errors = [error for error in errors if error.stage in STAGES]
             if not tries:
                 told += 1
                 LOG.info(json.dumps({"event": "session_ended"} | session.as_json() | {"errors": [*map(str, errors)]}))

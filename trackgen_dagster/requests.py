@@ -22,7 +22,7 @@ from trackgen_core.store import STAGES, Store, version_ms
 from trackgen_dagster import tags
 from trackgen_dagster.instance import UNFINISHED, works
 from trackgen_dagster.partitions import DAYS_PER_RUN, RANGE_TAGS, days_of_run, key_of
-from trackgen_dagster.sessions import Parts, is_ours, span_of
+from trackgen_dagster.sessions import Parts, is_ours, span_of, was_stopped
 
 MOST_RANGES: Final = 12
 """Ranges of days that one session works on at most. Days in between that need no work are then verified along with the
@@ -206,9 +206,15 @@ def rests(record: RunRecord, times: int) -> bool:
 
 
 def earlier_runs(instance: dg.DagsterInstance, key: str) -> int | None:
-    """Return how many runs were about this very work; None if it is too early for another one."""
+    """Return how many runs were about this very work.
+
+    None if it is too early for another one, or if somebody stopped the last one: then the sensor leaves it alone until
+    more changes; the schedule does not.
+    """
     earlier = instance.get_run_records(dg.RunsFilter(tags={tags.KEY: key}))
-    return None if earlier and rests(earlier[0], len(earlier)) else len(earlier)
+    if earlier and (was_stopped(earlier[0].dagster_run) or rests(earlier[0], len(earlier))):
+        return None
+    return len(earlier)
 
 
 def _to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Cover]:

@@ -51,7 +51,7 @@ PATIENCE: Final = 10
 MOST_QUEUED: Final = 25
 """With so many runs in the queue, no more are added; those that let all others go first do not count."""
 
-MOST_OBSERVED: Final = 100
+MOST_OBSERVED: Final = 50
 """Partitions of `points` that a tick says something of: each costs Dagster about 10 ms."""
 
 OBSERVE_S: Final = 0.5

@@ -489,7 +489,7 @@ def _status(instance: dg.DagsterInstance, parts: Parts) -> Status:
         return "pending"
     if any(status in RUNNING | PENDING for status in seen):
         return "processing"
-    if _was_stopped(current):
+    if any(map(was_stopped, current)):
         return "cancelled"
     if any(run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true" for run in current):
         return "processing"
@@ -501,8 +501,9 @@ def _status(instance: dg.DagsterInstance, parts: Parts) -> Status:
     return "failed" if dg.DagsterRunStatus.FAILURE in seen or missing else "completed"
 
 
-def _was_stopped(runs: Iterable[dg.DagsterRun]) -> bool:
-    return any(run.status == dg.DagsterRunStatus.CANCELED or tags.CANCELLED in run.tags for run in runs)
+def was_stopped(run: dg.DagsterRun) -> bool:
+    """Return whether somebody stopped a run."""
+    return run.status == dg.DagsterRunStatus.CANCELED or tags.CANCELLED in run.tags
 
 
 def span_of(parts: Parts) -> tuple[int, int]:
@@ -567,7 +568,7 @@ def _errors_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Chu
             found += [ChunkError(**(chunk | {"users": tuple(chunk["users"])})) for chunk in chunks]
         elif not was_interrupted(event):
             found.append(ChunkError(str(event.step_key), key_of(lo_day), key_of(hi_day), (), "bug", 1, said_of(event)))
-    if not found:
+    if not found and tags.CANCELLED not in run.tags:
         ends = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
         said = " ".join(ends[-1].message.split()) if ends else "the run ended without saying why"
         found.append(ChunkError("run", key_of(lo_day), key_of(hi_day), (), "process", 1, said))

@@ -18,31 +18,31 @@ MODE: Final = "trackgen/mode"
 USERS: Final = "trackgen/users"
 """JSON list of names, or `all`."""
 
-REQUEST: Final = ".dagster/trackgen/days"
+REQUEST: Final = ".dagster/trackgen.days"
 """First and last day that were asked for."""
 
-SPAN: Final = ".dagster/trackgen/span"
+SPAN: Final = ".dagster/trackgen.span"
 """First and last day that the session is about."""
 
-RUNS: Final = ".dagster/trackgen/runs"
+RUNS: Final = ".dagster/trackgen.runs"
 """How many runs this attempt of the session has."""
 
 ATTEMPT: Final = "trackgen/attempt"
 """Set on runs that do again what failed or was missing in the session: 2 for the first of them."""
 
-KEY: Final = ".dagster/trackgen/key"
+KEY: Final = ".dagster/trackgen.key"
 """What a run of the sensor is about, work and all: the same work asked for again has the same key."""
 
 CANCELLED: Final = "trackgen/cancelled"
 """Set on a run that somebody stopped; to Dagster, it failed."""
 
-PROCESS: Final = ".dagster/trackgen/process"
+PROCESS: Final = ".dagster/trackgen.process"
 """Host, number and start of the process that executes the run."""
 
-SETTINGS: Final = ".dagster/trackgen/settings"
+SETTINGS: Final = ".dagster/trackgen.settings"
 """Digest of the settings that the run worked with."""
 
-POINTS: Final = ".dagster/trackgen/points"
+POINTS: Final = ".dagster/trackgen.points"
 """Points of which the run has made segments so far."""
 
 CREATED: Final = "trackgen/created"
@@ -51,7 +51,7 @@ CREATED: Final = "trackgen/created"
 FAILED: Final = "trackgen/failed"
 """Chunks that could not be made."""
 
-WAITED: Final = ".dagster/trackgen/waited_s"
+WAITED: Final = ".dagster/trackgen.waited_s"
 """Seconds between the request for the run and its start."""
 
 BACKFILL: Final = "dagster/backfill"

@@ -10,7 +10,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -18,35 +17,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import world
-from tests.dagster.homes import embedded_instance
-from tests.scenarios import DAY, MINUTE, at, fix
+from tests.dagster.homes import DAYS, FIRST, execute, refuse
+from tests.scenarios import at, fix
 from trackgen_core.store import Store
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.generate import UI_ORIGIN, Mode, create, generate, retry
 from trackgen_dagster.metrics import exposition, write_textfile
 from trackgen_dagster.sessions import cancel, find_session
 
-DAYS = 3
 MODES: tuple[Mode, ...] = ("incremental", "bulk")
-FIRST = world.day(fix(at("10:00"), 0.0))
-REFUSED = "CREATE TRIGGER refused BEFORE INSERT ON segments WHEN NEW.day = {} BEGIN SELECT RAISE(FAIL, 'no room'); END"
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with embedded_instance(tmp_path / "home") as instance:
-        yield instance
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Three days with a track each."""
-    monkeypatch.setenv("TRACKGEN_RETRY_SECONDS", "0.05")
-    store = world.open_store(tmp_path)
-    monkeypatch.setenv("TRACKGEN_DATABASE_URL", store.database.url)
-    first = at("10:00")
-    world.add(store, [fix(first + day * DAY + i * MINUTE, 100.0 * i) for day in range(DAYS) for i in range(5)])
-    return store
 
 
 def parsed(text: str) -> dict[str, float]:
@@ -57,11 +36,6 @@ def parsed(text: str) -> dict[str, float]:
 
 def figures(instance: dg.DagsterInstance, store: Store) -> dict[str, float]:
     return parsed(exposition(instance, store).decode())
-
-
-def write(store: Store, sql: str) -> None:
-    with store.write() as connection:
-        connection.exec_driver_sql(sql)
 
 
 def test_nothing_has_happened_yet(instance: dg.DagsterInstance, tmp_path: Path) -> None:
@@ -90,7 +64,7 @@ def test_sessions_and_the_last_success(instance: dg.DagsterInstance, store: Stor
     generate(store, instance, workers=1)
     after = time.time()
     world.add(store, [fix(at("2 11:00"), 0.0), fix(at("3 11:00"), 0.0)])
-    write(store, REFUSED.format(FIRST + 1))
+    refuse(store, FIRST + 1)
     generate(store, instance, hi_day=FIRST + 1, workers=1)
     for mode in MODES:
         name = create(store, instance, mode=mode)
@@ -136,11 +110,11 @@ def test_the_queue_by_mode_and_how_long_it_waits(instance: dg.DagsterInstance, s
 
 
 def test_dirty_days_and_the_age_of_the_oldest(instance: dg.DagsterInstance, store: Store) -> None:
-    write(store, f"UPDATE dirty_days SET listed_ms = listed_ms - 60000 WHERE day = {FIRST}")
+    execute(store, f"UPDATE dirty_days SET listed_ms = listed_ms - 60000 WHERE day = {FIRST}")
     found = figures(instance, store)
     assert found["trackgen_dirty_days segments"] == DAYS
     assert 60 <= found["trackgen_oldest_dirty_day_seconds"] < 120
-    write(store, f"UPDATE dirty_days SET is_change = 0 WHERE day = {FIRST}")  # that nobody waits for
+    execute(store, f"UPDATE dirty_days SET is_change = 0 WHERE day = {FIRST}")  # that nobody waits for
     found = figures(instance, store)
     assert found["trackgen_dirty_days segments"] == DAYS
     assert 0 < found["trackgen_oldest_dirty_day_seconds"] < 60
@@ -151,7 +125,7 @@ def test_dirty_days_and_the_age_of_the_oldest(instance: dg.DagsterInstance, stor
 
 
 def test_dead_letters_are_counted_apart_and_nobody_waits_for_them(instance: dg.DagsterInstance, store: Store) -> None:
-    write(store, REFUSED.format(FIRST + 1))
+    refuse(store, FIRST + 1)
     generate(store, instance, workers=1)
     found = figures(instance, store)
     assert (found["trackgen_dead_letters segments"], found["trackgen_dead_letters tracks"]) == (1, 0)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -23,8 +22,8 @@ from dagster._core.execution.api import execute_run
 from dagster._core.execution.backfill import BulkActionStatus
 
 from tests import world
-from tests.dagster.homes import embedded_instance
-from tests.scenarios import DAY, MINUTE, USER, at, fix
+from tests.dagster.homes import DAYS, FIRST, allow, refuse, ride
+from tests.scenarios import DAY, USER, at, fix
 from trackgen_core.store import Store
 from trackgen_dagster import notifications, tags
 from trackgen_dagster.definitions import defs
@@ -35,10 +34,6 @@ from trackgen_dagster.partitions import key_of
 from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.sensors import messages
 from trackgen_dagster.sessions import cancel, clean, find_session
-
-DAYS = 3
-FIRST = world.day(fix(at("10:00"), 0.0))
-REFUSED = "CREATE TRIGGER refused BEFORE INSERT ON segments WHEN NEW.day = {} BEGIN SELECT RAISE(FAIL, 'no room'); END"
 
 
 class Receiver(ThreadingHTTPServer):
@@ -90,39 +85,6 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     with receiving() as server:
         monkeypatch.setenv("TRACKGEN_NOTIFY", server.url)
         yield server
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with embedded_instance(tmp_path / "home") as instance:
-        yield instance
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Three days with a track each."""
-    monkeypatch.setenv("TRACKGEN_RETRY_SECONDS", "0.05")
-    store = world.open_store(tmp_path)
-    monkeypatch.setenv("TRACKGEN_DATABASE_URL", store.database.url)
-    ride(store, USER)
-    return store
-
-
-def ride(store: Store, user: str) -> None:
-    days = range(DAYS)
-    fixes = [fix(at("10:00") + day * DAY + i * MINUTE, 100.0 * i) for day in days for i in range(5)]
-    world.add(store, [point._replace(user=user) for point in fixes])
-
-
-def refuse(store: Store, day: int) -> None:
-    """Make the segments of a day fail."""
-    with store.write() as connection:
-        connection.exec_driver_sql(REFUSED.format(day))
-
-
-def allow(store: Store) -> None:
-    with store.write() as connection:
-        connection.exec_driver_sql("DROP TRIGGER refused")
 
 
 class Sensor:
@@ -219,7 +181,7 @@ def test_of_many_failed_chunks_some_are_named(
 ) -> None:
     monkeypatch.setattr(notifications, "SHOWN", 1)
     for user in ("bob", "carl"):
-        ride(store, user)
+        ride(store, range(DAYS), user)
     refuse(store, FIRST + 1)
     generate(store, instance, workers=1)
     sensor.look()
@@ -505,7 +467,7 @@ def test_sessions_that_concern_others_too_are_told_without_the_silent_users_fail
     instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor
 ) -> None:
     for user in ("bob", "carl"):
-        ride(store, user)
+        ride(store, range(DAYS), user)
     store.set_notify("bob", False)
     spoil(store, "bob")
     spoil(store, "carl")
@@ -519,7 +481,7 @@ def test_sessions_that_concern_others_too_are_told_without_the_silent_users_fail
 def test_a_session_in_which_only_a_silent_user_failed_is_not_told(
     instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor
 ) -> None:
-    ride(store, "bob")
+    ride(store, range(DAYS), "bob")
     store.set_notify("bob", False)
     spoil(store, "bob")
     generate(store, instance, workers=1)

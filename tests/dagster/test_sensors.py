@@ -594,7 +594,7 @@ def test_changed_days_are_observed_with_counts_and_a_version(instance: dg.Dagste
 
 @pytest.mark.parametrize(
     ("seconds", "days", "parts"),
-    [(60.0, 2 * MOST_OBSERVED + 50, [MOST_OBSERVED, MOST_OBSERVED, 50, 0]), (0.0, 3, [1, 1, 1, 0])],
+    [(60.0, 2 * MOST_OBSERVED + 30, [MOST_OBSERVED, MOST_OBSERVED, 30, 0]), (0.0, 3, [1, 1, 1, 0])],
 )
 def test_what_is_too_much_for_a_tick_is_observed_by_the_next_ones(
     instance: dg.DagsterInstance,

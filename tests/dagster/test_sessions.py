@@ -6,7 +6,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +13,8 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 
 from tests import world
-from tests.dagster.homes import embedded_instance
-from tests.scenarios import DAY, MINUTE, at, fix
+from tests.dagster.homes import DAYS, FIRST, allow, execute, refuse
+from tests.scenarios import MINUTE, at, fix
 from trackgen_core.store import Store
 from trackgen_dagster import tags
 from trackgen_dagster.definitions import defs
@@ -31,41 +30,6 @@ from trackgen_dagster.sessions import (
     list_sessions,
     watch,
 )
-
-DAYS = 3
-FIRST = world.day(fix(at("10:00"), 0.0))
-REFUSED = "CREATE TRIGGER refused BEFORE INSERT ON segments WHEN NEW.day = {} BEGIN SELECT RAISE(FAIL, 'no room'); END"
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with embedded_instance(tmp_path / "home") as instance:
-        yield instance
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Three days with a track each."""
-    monkeypatch.setenv("TRACKGEN_RETRY_SECONDS", "0.05")
-    store = world.open_store(tmp_path)
-    monkeypatch.setenv("TRACKGEN_DATABASE_URL", store.database.url)
-    first = at("10:00")
-    world.add(store, [fix(first + day * DAY + i * MINUTE, 100.0 * i) for day in range(DAYS) for i in range(5)])
-    return store
-
-
-def execute(store: Store, sql: str) -> None:
-    with store.write() as connection:
-        connection.exec_driver_sql(sql)
-
-
-def refuse(store: Store, day: int) -> None:
-    """Make the segments of a day fail."""
-    execute(store, REFUSED.format(day))
-
-
-def allow(store: Store) -> None:
-    execute(store, "DROP TRIGGER refused")
 
 
 def materialized(instance: dg.DagsterInstance, asset: str) -> set[str]:
