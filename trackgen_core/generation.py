@@ -329,7 +329,10 @@ def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
 
 
 def _clusters(intervals: pd.DataFrame, start: str, end: str) -> pd.Series:
-    """Return the number of the cluster of each interval: those of a device that touch are one. They are sorted by device and start."""
+    """Return the number of the cluster of each interval: those of a device that touch are one.
+
+    They are sorted by device and start.
+    """
     reached = intervals.groupby("device_id")[end].cummax()
     apart = (intervals[start] > reached.shift()) | (intervals["device_id"] != intervals["device_id"].shift())
     return apart.cumsum()

@@ -118,13 +118,12 @@ def _observe(
     events: list[dg.AssetObservation] = []
     left: list[list[int]] = []
     with store.read() as connection:
-        users = list(store.names_of(connection))  # by them, points are looked up along their key and not all read
         for lo_day, hi_day, version in pending:
             for day in range(lo_day, hi_day + 1):
                 if events and (len(events) >= MOST_OBSERVED or time.monotonic() > until):
                     left.append([day, hi_day, version])
                     break
-                counts = store.count_points(connection, day, day, users)
+                counts = store.count_points(connection, day, day)
                 said: dict[str, float] = {"points": counts.get(day, 0), "runs_in_queue": queued}
                 if day in listed_ms.index:
                     said["listed_for_s"] = round((now_ms() - int(listed_ms[day])) / 1000, 1)

@@ -514,6 +514,18 @@ def test_what_failed_as_a_whole_is_asked_for_again_after_a_rest(
     assert tick_asks(instance, store) == []
 
 
+def test_what_somebody_stopped_stays_so_until_more_changes(
+    instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "FIRST_REST_S", 0.05)
+    add(store, [FIRST])
+    end(instance, start(instance, tick(instance, store)), dg.DagsterEventType.RUN_CANCELED)
+    time.sleep(0.1)
+    assert tick_asks(instance, store) == []
+    add(store, [FIRST], minute=60)
+    assert tick_asks(instance, store) == [(FIRST, FIRST, (USER,))]
+
+
 def test_new_points_do_not_wake_what_rests_and_rest_for_nobody_else(
     instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
