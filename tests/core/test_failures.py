@@ -333,7 +333,7 @@ def test_halves_hold_the_window_and_nothing_else() -> None:
     assert Window(DAY, DAY + 1, (3,)).halves() == (Window(DAY, DAY, (3,)), Window(DAY + 1, DAY + 1, (3,)))
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=strategies.cases(), data=st.data())
 def test_exactly_the_bad_days_fail(case: tuple[list[Point], dict[str, Settings]], data: DataObject) -> None:
     points, rules = case

@@ -44,8 +44,8 @@ from trackgen_core.segmentation import BREAK_REASONS, break_reasons, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
-patient = hypothesis_settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-slow = hypothesis_settings(patient, max_examples=30)
+patient = hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(patient, max_examples=15)
 
 NOON = 19_800 * DAY_MS + DAY_MS // 2
 

@@ -26,7 +26,7 @@ from trackgen_core.readers import columns
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
-patient = hypothesis_settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+patient = hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 T0 = 1714557600  # 2024-05-01T10:00:00Z
 HEADER = "timestamp,lon,lat"

@@ -866,7 +866,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
 @given(st.binary(max_size=200) | damaged(), st.sampled_from(["a.csv", "a"]))
 @example(b'{"type":"Feature","properties":{"note":' + b"1" * 5000 + b"}}", "a")
 @example(b"PK\x03\x04", "a.zip")

@@ -29,7 +29,7 @@ from tests.scenarios import (
 from tests.strategies import DAY_MS, cases, groupings, histories, settings, trickles
 from trackgen_core.settings import Settings
 
-patient = hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = hypothesis.settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def outcome(scenario: Scenario, points: tuple[Point, ...]) -> tuple[list[Track], int]:

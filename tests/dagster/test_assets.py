@@ -176,7 +176,7 @@ def test_scenarios_in_any_grouping_of_days(grouping: str, instance: dg.DagsterIn
 
 
 @hypothesis_settings(
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

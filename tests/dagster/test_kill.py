@@ -25,7 +25,7 @@ from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 from trackgen_dagster.instance import UNFINISHED
 
-HOMES = 4
+HOMES = 2
 KILLS_PER_HOME = 5
 WORKERS_DIE_WITHIN_S = 5.0
 FILES = ("ada-phone.csv", "ada-watch.csv", "chloe-phone.csv")
