@@ -23,7 +23,7 @@ ui: $(INSTALLED) ## Start the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/trackgen ui
 
 test: $(INSTALLED) ## Run all tests
-	$(BIN)/pytest -n 4 --dist worksteal
+	$(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 lint: $(INSTALLED) ## Check style, types and that the generated documents are up to date
 	$(BIN)/ruff check .

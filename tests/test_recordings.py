@@ -12,8 +12,6 @@ import io
 import json
 import os
 import random
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests import reference, world
+from tests.command_line import trackgen
 from tests.reference import Point
 from trackgen_core.export import export_tracks
 from trackgen_core.importing import import_paths
@@ -166,16 +165,6 @@ def test_every_track_is_that_of_the_reference(stores: dict[str, Store]) -> None:
 
 
 # Through the command line
-
-
-def trackgen(home: Path, *args: object) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN_", "DAGSTER_"))}
-    command = [sys.executable, "-m", "trackgen_dagster.cli", *map(str, args)]
-    done = subprocess.run(
-        command, env=clean | {"TRACKGEN_HOME": str(home)}, capture_output=True, text=True, encoding="utf-8"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 def set_rules_of_all(home: Path, file: str, setting: str) -> None:

@@ -42,8 +42,8 @@ def slowly(do):
 
 
 def workers() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    """The children that were spawned to work; other tests have children of other kinds."""
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "a worker is killed"])

@@ -14,6 +14,8 @@ from trackgen_core.importing import add_points
 from trackgen_core.points import MS_PER_DAY, day_date, now_ms
 from trackgen_core.store import Store
 
+pytestmark = pytest.mark.xdist_group("backfill")  # its fixtures are dear: one process makes them once
+
 DAYS = 62
 """Two more than are made: the days at either end of the backfill have neighbours."""
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import reference
+from tests.command_line import clean_environment, run, trackgen
 from tests.reference import Point, Track
 from trackgen_core.settings import Settings
 from trackgen_dagster.cli import main
@@ -32,30 +33,19 @@ HEADER = "track_id,user,device,started_at,ended_at,points,distance_m,duration_s,
 HEADER += "elevation_loss_m,elevation_min_m,elevation_max_m,break_reason"
 
 
-def start(home: Path, *args: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start the command line on a home of its own, whatever the environment of the tests says."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN_", "DAGSTER_"))}
+def start(home: Path, *args: object, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line as a shell would."""
     command = [sys.executable, "-m", "trackgen_dagster.cli", *map(str, args)]
-    variables = clean | {"TRACKGEN_HOME": str(home)} | (env or {})
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.Popen(command, env=variables, text=True, encoding="utf-8", **options)
-
-
-def trackgen(home: Path, *args: object, env: dict[str, str] | None = None, answer: str = "") -> str:
-    """Run a command that has to succeed without a word on stderr, and return what it prints."""
-    process = start(home, *args, env=env)
-    out, err = process.communicate(answer, timeout=120)
-    assert (process.returncode, err) == (0, "")
-    return out
+    return subprocess.Popen(command, env=clean_environment(home), text=True, encoding="utf-8", **options)
 
 
 def fails(home: Path, *args: object, env: dict[str, str] | None = None, answer: str = "") -> str:
     """Run a command that has to fail with one clear line, and return this line."""
-    process = start(home, *args, env=env)
-    _, err = process.communicate(answer, timeout=120)
-    assert process.returncode == 1, err
-    assert re.fullmatch(r"Error: \S.*\n", err), err
-    return err
+    done = run(home, *args, env=env, answer=answer)
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(r"Error: \S.*\n", done.stderr), done.stderr
+    return done.stderr
 
 
 def save(folder: Path, content: str | bytes, name: str = "points.csv") -> Path:
@@ -205,9 +195,8 @@ def test_the_commands_of_the_contract_are_there() -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_2_and_touches_nothing(home: Path, args: list[str]) -> None:
-    process = start(home, *args)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
+    returncode, out, err = run(home, *args)
+    assert (returncode, out) == (2, "")
     assert err.startswith("Usage: trackgen")
     assert err.splitlines()[-1].startswith("Error: ")
     assert "Traceback" not in err
@@ -282,9 +271,8 @@ def test_a_home_that_cannot_be_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("args", [["generate", "--user", "eve"], ["settings", "set", "--user", "anna", "x=1"]])
 def test_debug_shows_the_traceback(made: Path, args: list[str]) -> None:
-    process = start(made, *args, "--debug")
-    _, err = process.communicate()
-    assert process.returncode == 1
+    returncode, _, err = run(made, *args, "--debug")
+    assert returncode == 1
     assert "Traceback (most recent call last)" in err
     assert args[-1].partition("=")[0] in err.splitlines()[-1]
 
@@ -339,9 +327,8 @@ def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_pa
 def test_import_takes_a_file_whole_or_not_at_all(home: Path, tmp_path: Path) -> None:
     anna, bob = (csv_text(ride(user, "", "2024-05-01T10:00:00", 5)) for user in ("anna", "bob"))
     good, bad = save(tmp_path, anna, "good.csv"), save(tmp_path, bob + '"', "bad.csv")
-    process = start(home, "import", bad, good, tmp_path / "missing.csv", "--json")
-    out, err = process.communicate()
-    assert process.returncode == 1
+    returncode, out, err = run(home, "import", bad, good, tmp_path / "missing.csv", "--json")
+    assert returncode == 1
     assert [line.partition(": ")[2].partition(":")[0] for line in err.splitlines()] == [
         str(bad),
         str(tmp_path / "missing.csv"),
@@ -543,9 +530,8 @@ def test_settings_may_be_there_before_the_first_point(home: Path) -> None:
 def test_deleting_points_shrinks_and_removes_tracks(home: Path, tmp_path: Path) -> None:
     trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
     trackgen(home, "generate")
-    process = start(home, "points", "delete", "--user", "anna")
-    _, err = process.communicate("n\n")
-    assert (process.returncode, err) == (1, "Aborted!\n")
+    returncode, _, err = run(home, "points", "delete", "--user", "anna", answer="n\n")
+    assert (returncode, err) == (1, "Aborted!\n")
     assert trackgen(home, "points", "delete", "--user", "anna", "--device", "watch", answer="y\n").endswith(
         "1 points deleted\n"
     )
@@ -594,17 +580,15 @@ def test_a_session_is_listed_shown_watched_and_forgotten(home: Path, tmp_path: P
 
 def test_a_session_for_the_daemon_can_be_stopped_and_done_here(home: Path, tmp_path: Path) -> None:
     trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
-    process = start(home, "sessions", "create", "--user", "anna")
-    out, err = process.communicate()
-    assert process.returncode == 0
+    returncode, out, err = run(home, "sessions", "create", "--user", "anna")
+    assert returncode == 0
     assert "No daemon is running" in err
     (name,) = out.split()
     assert sessions(home)[0]["status"] == "pending"
     assert "bulk session" in fails(home, "generate", "--mode", "bulk")
     assert "cancelled" in trackgen(home, "sessions", "cancel", name)
-    process = start(home, "sessions", "watch", name)
-    process.communicate()
-    assert process.returncode == 1
+    returncode, _, _ = run(home, "sessions", "watch", name)
+    assert returncode == 1
     assert "completed" in trackgen(home, "sessions", "retry", name)
     of_anna = [point for point in HISTORY if point.user == "anna"]
     assert trackgen(home, "tracks", "export") == expected_csv(of_anna)
@@ -614,9 +598,8 @@ def test_what_failed_is_named_and_nothing_else_waits_for_it(home: Path, tmp_path
     trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
     refuse(home, "anna")
     quick = {"TRACKGEN_RETRY_SECONDS": "0.01", "TRACKGEN_ATTEMPTS": "2"}
-    process = start(home, "generate", "--json", env=quick)
-    out, err = process.communicate()
-    assert process.returncode == 1
+    returncode, out, err = run(home, "generate", "--json", env=quick)
+    assert returncode == 1
     assert "anna" in err
     assert "Traceback" not in err
     name = json.loads(out)["session"]
@@ -630,9 +613,8 @@ def test_what_failed_is_named_and_nothing_else_waits_for_it(home: Path, tmp_path
     assert len(trackgen(home, "dead-letters").splitlines()) == 1 + len(days)
     errors = json.loads(trackgen(home, "sessions", "show", name, "--json"))["errors"]
     assert {(error["kind"], *error["users"]) for error in errors} == {("data", "anna")}
-    process = start(home, "doctor")
-    out, _ = process.communicate()
-    assert process.returncode == 1
+    returncode, out, _ = run(home, "doctor")
+    assert returncode == 1
     assert "trackgen dead-letters" in out
 
     trackgen(home, "settings", "set", "--user", "anna", "minutes_between_routes=30")
@@ -671,9 +653,8 @@ def test_doctor_finds_nothing_wrong_where_all_is_well(made: Path) -> None:
 def test_doctor_says_what_is_wrong_and_what_is_to_do(home: Path, tmp_path: Path) -> None:
     trackgen(home, "import", save(tmp_path, csv_text(HISTORY)))
     assert "5 days of segments" in trackgen(home, "doctor")
-    process = start(home, "doctor", env={"TRACKGEN_DATABASE_URL": "mysql://host/db"})
-    out, err = process.communicate()
-    assert process.returncode == 1
+    returncode, out, err = run(home, "doctor", env={"TRACKGEN_DATABASE_URL": "mysql://host/db"})
+    assert returncode == 1
     assert "problem: mysql://host/db" in out
     assert "Traceback" not in err
 

@@ -17,6 +17,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from tests.command_line import clean_environment, trackgen
 from tests.dagster.homes import embedded_instance
 from trackgen_core.database import Database
 from trackgen_core.demo import write_demo
@@ -32,6 +33,8 @@ FILES = ("ada-phone.csv", "ada-watch.csv", "chloe-phone.csv")
 
 
 COMMAND_LINE = ("-m", "trackgen_dagster.cli")
+pytestmark = pytest.mark.xdist_group("kill")  # its fixtures are dear: one process makes them once
+
 WORKERS_AT_ONCE = (
     "-c",
     "from trackgen_core import parallel; parallel.TRIAL_S = 0\nfrom trackgen_dagster.cli import main; main()",
@@ -41,23 +44,14 @@ WORKERS_AT_ONCE = (
 
 def start(home: Path, *args: object, program: tuple[str, str] = COMMAND_LINE) -> subprocess.Popen[str]:
     """Start the command line in a process group of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN_", "DAGSTER_"))}
     return subprocess.Popen(
         [sys.executable, *program, *map(str, args)],
-        env=clean | {"TRACKGEN_HOME": str(home)},
+        env=clean_environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-
-
-def trackgen(home: Path, *args: object) -> str:
-    """Run a command that has to succeed, and return what it prints."""
-    process = start(home, *args)
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, "")
-    return out
 
 
 def kill(process: subprocess.Popen[str], *, whole_group: bool) -> None:
