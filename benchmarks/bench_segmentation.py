@@ -12,20 +12,20 @@ from history import DEVICES, as_stored, make_points
 from timing import rates, take_turns
 
 from trackgen_core.geodesy import GEOD
-from trackgen_core.merging import find_seams, finish, merge
-from trackgen_core.segmentation import NO_BREAK, segment
-from trackgen_core.settings import Settings
+from trackgen_core import merging
+from trackgen_core.merging import connect, find_chains
+from trackgen_core.segmentation import segment
+from trackgen_core.settings import Settings, make_settings
 
-SETTINGS = Settings()
-GAP = timedelta(minutes=SETTINGS.minutes_between_routes)
+EVERYTHING = Settings()
+GAP_ALONE = make_settings({"preset": "dawarich"})
+GAP = timedelta(minutes=GAP_ALONE.minutes_between_routes)
 
 
-def make_tracks(points: pd.DataFrame) -> pd.DataFrame:
+def make_tracks(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Make tracks with lengths, elevation and paths."""
     devices = pd.DataFrame({"user": "ada", "device": DEVICES}, index=range(1, len(DEVICES) + 1))
-    segments = segment(points, SETTINGS)
-    seams = find_seams(segments, SETTINGS)
-    return finish(merge(segments, seams), seams.reason[seams.reason != NO_BREAK], devices)
+    return merging.make_tracks(find_chains(*connect(segment(points, settings).segments, settings)), devices)
 
 
 def make_trajectories(points: pd.DataFrame) -> np.ndarray:
@@ -51,11 +51,12 @@ def main() -> None:
     print(f"{options.points:,} points, {options.repeats} repeats")
     contenders = {
         "Geod.line_lengths": lambda: GEOD.line_lengths(lon, lat),
-        "segment": lambda: segment(points, SETTINGS),
-        "segments and tracks": lambda: make_tracks(points),
+        "segment by gaps": lambda: segment(points, GAP_ALONE),
+        "segment": lambda: segment(points, EVERYTHING),
+        "segments and tracks": lambda: make_tracks(points, EVERYTHING),
     }
     rate = rates(take_turns(contenders, options.repeats), options.points)
-    for name in ("segment", "segments and tracks"):
+    for name in ("segment by gaps", "segment", "segments and tracks"):
         print(f"{name}: {rate[name] / rate['Geod.line_lengths']:.0%} of the speed of Geod.line_lengths")
 
     if options.movingpandas_points:
@@ -66,14 +67,14 @@ def compare_with_movingpandas(points: pd.DataFrame, repeats: int) -> None:
     """Print rates over the same points, after checking that both find the same tracks."""
     warnings.filterwarnings("ignore", module="movingpandas")
     lengths = np.sort(make_trajectories(points))
-    tracks = make_tracks(points)
+    tracks = make_tracks(points, GAP_ALONE)
     ours = np.sort(tracks["length_mm"].to_numpy() / 1000)
     print(f"\n{len(points):,} points, {repeats} repeats; {len(ours):,} tracks, movingpandas {len(lengths):,};", end=" ")
     print(f"sum of lengths {ours.sum() / 1000:,.3f} km, movingpandas {lengths.sum() / 1000:,.3f} km")
     contenders = {
         "movingpandas": lambda: make_trajectories(points),
-        "segment": lambda: segment(points, SETTINGS),
-        "segments and tracks": lambda: make_tracks(points),
+        "segment": lambda: segment(points, GAP_ALONE),
+        "segments and tracks": lambda: make_tracks(points, GAP_ALONE),
     }
     rate = rates(take_turns(contenders, repeats), len(points))
     for name in ("segment", "segments and tracks"):

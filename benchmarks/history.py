@@ -40,7 +40,7 @@ def as_stored(points: pd.DataFrame) -> pd.DataFrame:
     """Return points as `Store.read_points` delivers them: numbers instead of names, in the order of the key."""
     device_id = points["device"].map({device: number for number, device in enumerate(DEVICES, 1)})
     stored = points.assign(device_id=device_id.astype("int64"))
-    return stored[["device_id", "time_ms", "lon", "lat", "altitude"]]
+    return stored[["device_id", "time_ms", "lon", "lat", "altitude", "accuracy"]]
 
 
 def write_csv(points: pd.DataFrame, path: Path) -> None:

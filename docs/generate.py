@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import dagster as dg
@@ -45,9 +46,22 @@ def settings_table() -> str:
     rows = ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
     schema = Settings.model_json_schema()["properties"]
     for name, field in schema.items():
-        allowed = ", ".join(field["enum"]) if "enum" in field else f"{field['minimum']:,} to {field['maximum']:,}"
-        rows.append(f"| `{name}` | {field['default']} | {allowed} | {field['description']} |")
+        default = "null" if field["default"] is None else field["default"]
+        if isinstance(default, bool):
+            default = str(default).lower()
+        rows.append(f"| `{name}` | {default} | {allowed(field)} | {field['description']} |")
     return "\n".join(rows) + "\n"
+
+
+def allowed(field: dict[str, Any]) -> str:
+    """Say in a few words which values a setting may have."""
+    if "anyOf" in field:
+        return ", ".join(allowed(choice) for choice in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(field["enum"])
+    if "minimum" in field:
+        return f"{field['minimum']:,} to {field['maximum']:,}"
+    return {"boolean": "true, false", "null": "null", "string": "a name of the IANA database"}[field["type"]]
 
 
 def metrics_table() -> str:

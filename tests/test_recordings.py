@@ -27,7 +27,7 @@ from tests.reference import Point
 from trackgen_core.export import export_tracks
 from trackgen_core.importing import import_paths
 from trackgen_core.points import day_date
-from trackgen_core.settings import Settings
+from trackgen_core.settings import Settings, make_settings
 from trackgen_core.store import Store
 
 DATA = Path(os.environ.get("TRACKGEN_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -50,15 +50,12 @@ def expected_of(file: str, setting: str) -> dict[str, Any]:
 
 
 def rules_of(setting: str) -> Settings:
-    """Settings from a text such as `minutes=30 meters=500`; a distance of `off` is none."""
+    """Settings from a text such as `minutes=30 meters=500`; a distance of `off` is none. Without noise and stays."""
     values = dict(part.split("=") for part in setting.split())
-    if values["meters"] == "off":
-        return Settings(minutes_between_routes=int(values["minutes"]), distance_rule="off")
-    return Settings(
-        minutes_between_routes=int(values["minutes"]),
-        meters_between_routes=int(values["meters"]),
-        distance_rule="strict",
-    )
+    rules = {"preset": "dawarich", "minutes_between_routes": values["minutes"]}
+    if values["meters"] != "off":
+        rules |= {"meters_between_routes": values["meters"], "distance_rule": "strict"}
+    return make_settings(rules)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from tests.reference import Point, Track
+try:
+    from tests.reference import Stay
+except ImportError: pass
 from trackgen_core.database import Database
 from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
 from trackgen_core.importing import add_points
@@ -25,7 +28,7 @@ def open_store(folder: Path) -> Store:
 
 def frame(points: Iterable[Point]) -> pd.DataFrame:
     columns = pd.DataFrame(points, columns=Point._fields)
-    return columns.assign(accuracy=float("nan"), speed=float("nan")).astype(POINT_DTYPES)
+    return columns.assign(speed=float("nan")).astype(POINT_DTYPES)
 
 
 def add(store: Store, points: Iterable[Point]) -> int:
@@ -77,11 +80,35 @@ def tracks(store: Store) -> list[Track]:
     return found
 
 
+def stays(store: Store) -> "list[Stay]":
+    found = []
+    for batch in store.read_stays():
+        for row in batch.astype(object).to_dict("records"):
+            found.append(Stay(**{name: row[name] for name in Stay.__dataclass_fields__}))
+    return found
+
+
+def noise(store: Store) -> list[tuple[Point, str]]:
+    """Points that are set aside, with the reason, sorted by user, device and time."""
+    found = []
+    for batch in store.read_all_points(noise_only=True):
+        batch = batch.astype(object).where(batch.notna(), None)
+        for row in batch.to_dict("records"):
+            found.append((Point(**{name: row[name] for name in Point._fields}), row["noise"]))
+    return found
+
+
 def leftover(store: Store) -> int:
-    """Points in no track, counted from the tables."""
+    """Points that are nothing, counted from the tables."""
+    counts = [
+        "SELECT count(*) FROM points",
+        "SELECT count(*) FROM noise",
+        "SELECT coalesce(sum(points), 0) FROM tracks",
+        "SELECT coalesce(sum(points), 0) FROM stays",
+    ]
     with store.read() as connection:
-        points = connection.exec_driver_sql("SELECT count(*) FROM points").scalar_one()
-        return points - connection.exec_driver_sql("SELECT coalesce(sum(points), 0) FROM tracks").scalar_one()
+        points, *others = (connection.exec_driver_sql(query).scalar_one() for query in counts)
+        return points - sum(others)
 
 
 def rows(store: Store, table: str) -> list[tuple[object, ...]]:

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Executable, Table, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy import Connection, Executable, Table, create_engine, delete, event, insert, inspect, make_url, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from trackgen_core.schema import FROM_VERSION_1, SCHEMA_VERSION, VIEWS, metadata, schema_version
+from trackgen_core.schema import MIGRATIONS, SCHEMA_VERSION, VIEWS, metadata, schema_version
 
 BUSY_TIMEOUT_MS: Final = 120_000
 """How long a writer waits for the others; a bulk window writes for a second or two."""
@@ -103,19 +103,20 @@ class Database:
                 return
         with self.write() as connection:
             version = _version(connection)
-            if version is None:
-                metadata.create_all(connection)
-                for name, query in VIEWS.items():
-                    connection.exec_driver_sql(f"CREATE VIEW {name} AS {_spell_times(query)}")
-                connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
-            elif version == 1:
-                for statement in FROM_VERSION_1:
-                    connection.exec_driver_sql(statement)
-            elif version != SCHEMA_VERSION:
+            if version is not None and not 0 < version <= SCHEMA_VERSION:
                 raise DatabaseError(
                     f"{self.path}: made by another version of Trackgen (schema {version}, this one has "
                     f"{SCHEMA_VERSION}): use the version that made it, or another file"
                 )
+            for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                for statement in MIGRATIONS[older]:
+                    connection.exec_driver_sql(statement)
+            metadata.create_all(connection)
+            for name, query in VIEWS.items():
+                connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
+                connection.exec_driver_sql(f"CREATE VIEW {name} AS {_spell_times(query)}")
+            connection.execute(delete(schema_version))
+            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
 
 
 def insert_ignore(table: Table) -> Any:  # noqa: ANN401 - the dialects' inserts share no public base

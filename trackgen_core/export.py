@@ -1,4 +1,4 @@
-"""Export: tracks as files that spreadsheets, maps and other programs read.
+"""Export: tracks, stays and points as files that spreadsheets, maps and other programs read.
 
 Every format is one function that takes batches and writes as they come, so that a history of any length passes
 through. Lengths, times and heights are integers, and become text without the errors of a float.
@@ -18,7 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trackgen_core.paths import decode_path
+from trackgen_core.geodesy import FloatArray
+from trackgen_core.paths import decode_path, encode_point
+from trackgen_core.points import day_date
 
 CSV_COLUMNS: Final = (
     "track_id",
@@ -38,6 +40,29 @@ CSV_COLUMNS: Final = (
 )
 ELEVATIONS: Final = ("elevation_gain", "elevation_loss", "elevation_min", "elevation_max")
 
+STAY_COLUMNS: Final = (
+    "stay_id",
+    "user",
+    "device",
+    "started_at",
+    "ended_at",
+    "points",
+    "duration_s",
+    "lon",
+    "lat",
+    "radius_m",
+    "ongoing",
+    "break_reason",
+)
+POINT_COLUMNS: Final = ("user", "device", "timestamp", "lon", "lat", "altitude", "accuracy", "speed", "noise")
+
+
+def _geoparquet(*geometry_types: str) -> dict[str, str]:
+    """Return a file's metadata; without "crs" it is OGC:CRS84 (https://geoparquet.org/releases/v1.1.0/)."""
+    geometry = {"encoding": "WKB", "geometry_types": list(geometry_types)}
+    return {"geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}})}
+
+
 PARQUET_SCHEMA: Final = pa.schema(
     [
         ("track_id", pa.string()),
@@ -51,20 +76,24 @@ PARQUET_SCHEMA: Final = pa.schema(
         ("avg_speed_kmh", pa.float64()),
         *((f"{name}_m", pa.float64()) for name in ELEVATIONS),
         ("break_reason", pa.string()),
+        ("moving_s", pa.float64()),
+        ("moving_speed_kmh", pa.float64()),
         ("geometry", pa.binary()),
     ],
-    # No "crs" means OGC:CRS84, longitude before latitude: https://geoparquet.org/releases/v1.1.0/
-    metadata={
-        "geo": json.dumps(
-            {
-                "version": "1.1.0",
-                "primary_column": "geometry",
-                "columns": {
-                    "geometry": {"encoding": "WKB", "geometry_types": ["LineString", "MultiLineString"]},
-                },
-            }
-        )
-    },
+    metadata=_geoparquet("LineString", "MultiLineString"),
+)
+STAY_PARQUET_SCHEMA: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("stay_id", "user", "device")),
+        ("started_at", pa.timestamp("ms", tz="UTC")),
+        ("ended_at", pa.timestamp("ms", tz="UTC")),
+        ("points", pa.int64()),
+        *((name, pa.float64()) for name in ("duration_s", "lon", "lat", "radius_m")),
+        ("ongoing", pa.bool_()),
+        ("break_reason", pa.string()),
+        ("geometry", pa.binary()),
+    ],
+    metadata=_geoparquet("Point"),
 )
 
 GPX_HEAD: Final = """<?xml version="1.0" encoding="UTF-8"?>
@@ -87,9 +116,9 @@ def export_tracks(batches: Iterable[pd.DataFrame], out: BinaryIO, format: str, *
     ----------
     batches : iterable of DataFrame
         Tracks in the order in which they are to be written, with the columns `track_id`, `user`, `device`,
-        `started_ms`, `ended_ms`, `points`, `length_mm`, `duration_ms`, `avg_speed_kmh`, `elevation_gain_cm`,
-        `elevation_loss_cm`, `elevation_min_cm`, `elevation_max_cm` (missing where unknown), `break_reason` and
-        `path` (little-endian WKB). Only one batch is held at a time.
+        `started_ms`, `ended_ms`, `points`, `length_mm`, `duration_ms`, `moving_ms`, `avg_speed_kmh`,
+        `elevation_gain_cm`, `elevation_loss_cm`, `elevation_min_cm`, `elevation_max_cm` (missing where unknown),
+        `break_reason` and `path` (little-endian WKB). Only one batch is held at a time.
     out : binary file
         Where to write. It stays open.
     format : str
@@ -197,6 +226,8 @@ def write_parquet(batches: Iterable[pd.DataFrame], out: BinaryIO, points_of: Poi
                 batch["avg_speed_kmh"].tolist(),
                 *(in_units(batch[f"{name}_cm"], 100) for name in ELEVATIONS),
                 known(batch["break_reason"]),
+                in_units(batch["moving_ms"], 1000),
+                moving_speeds_kmh(batch).tolist(),
                 batch["path"].tolist(),
             )
             arrays = [pa.array(column, field.type) for column, field in zip(columns, PARQUET_SCHEMA, strict=True)]
@@ -204,7 +235,7 @@ def write_parquet(batches: Iterable[pd.DataFrame], out: BinaryIO, points_of: Poi
 
 
 def track_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Return the tracks of a batch as JSON objects with the names of `CSV_COLUMNS`."""
+    """Return the tracks of a batch as JSON objects: the names of `CSV_COLUMNS`, and moving time and speed."""
     columns = (
         batch["track_id"],
         batch["user"],
@@ -217,10 +248,131 @@ def track_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
         (round(speed, 3) for speed in batch["avg_speed_kmh"].tolist()),
         *(in_units(batch[f"{name}_cm"], 100) for name in ELEVATIONS),
         known(batch["break_reason"]),
+        in_units(batch["moving_ms"], 1000),
+        (round(speed, 3) for speed in moving_speeds_kmh(batch).tolist()),
     )
-    return (dict(zip(CSV_COLUMNS, values, strict=True)) for values in zip(*columns, strict=True))
+    names = (*CSV_COLUMNS, "moving_s", "moving_speed_kmh")
+    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
+def moving_speeds_kmh(batch: pd.DataFrame) -> FloatArray:
+    """Return the lengths of tracks over the time in which they moved; 0 if they never did."""
+    length_mm, moving_ms = batch["length_mm"].to_numpy("float64"), batch["moving_ms"].to_numpy("float64")
+    speeds: FloatArray = np.divide(length_mm * 3.6, moving_ms, out=np.zeros(len(batch)), where=moving_ms > 0)
+    return speeds
+
+
+def stay_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Return the stays of a batch as JSON objects with the names of `STAY_COLUMNS`."""
+    columns = (
+        *(batch[name] for name in ("stay_id", "user", "device")),
+        iso_times(batch["started_ms"]),
+        iso_times(batch["ended_ms"]),
+        batch["points"].tolist(),
+        in_units(batch["duration_ms"], 1000),
+        batch["lon"].tolist(),
+        batch["lat"].tolist(),
+        in_units(batch["radius_cm"], 100),
+        batch["is_ongoing"].tolist(),
+        known(batch["break_reason"]),
+    )
+    return (dict(zip(STAY_COLUMNS, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def day_properties(days: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Return days as `Store.day_sums` sums them up as JSON objects."""
+    columns = {
+        "user": days["user"],
+        "day": [day_date(day).isoformat() for day in days["local_day"].tolist()],
+        "tracks": days["tracks"].tolist(),
+        "stays": days["stays"].tolist(),
+        "distance_m": in_units(days["length_mm"], 1000),
+        "moving_s": in_units(days["moving_ms"], 1000),
+        "rest_s": in_units(days["rest_ms"], 1000),
+        "elevation_gain_m": in_units(days["gain_cm"], 100),
+        "elevation_loss_m": in_units(days["loss_cm"], 100),
+    }
+    return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+
+
+def export_stays(batches: Iterable[pd.DataFrame], out: BinaryIO, format: str) -> int:
+    """Write stays to a file, and return how many.
+
+    Parameters
+    ----------
+    batches : iterable of DataFrame
+        Stays as `Store.read_stays` streams them.
+    out : binary file
+        Where to write. It stays open.
+    format : {"csv", "geojson", "parquet"}
+        RFC 4180 with line feeds; RFC 7946, a point a stay; GeoParquet 1.1.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format.
+    """
+    if format not in STAY_FORMATS:
+        raise ValueError(f"there is no format {format!r} of stays; there are: {', '.join(STAY_FORMATS)}")
+    count, separator = 0, "\n"
+    if format == "parquet":
+        with pq.ParquetWriter(out, STAY_PARQUET_SCHEMA, compression="zstd") as file:
+            for batch in batches:
+                count += len(batch)
+                rows = pd.DataFrame(list(stay_properties(batch)), columns=list(STAY_COLUMNS))
+                rows["started_at"] = batch["started_ms"].to_numpy("datetime64[ms]")
+                rows["ended_at"] = batch["ended_ms"].to_numpy("datetime64[ms]")
+                places = zip(batch["lon"].tolist(), batch["lat"].tolist(), strict=True)
+                rows["geometry"] = [encode_point(lon, lat) for lon, lat in places]
+                arrays = [pa.array(rows[field.name].tolist(), field.type) for field in STAY_PARQUET_SCHEMA]
+                file.write_table(pa.Table.from_arrays(arrays, schema=STAY_PARQUET_SCHEMA))
+        return count
+    out.write(b'{"type":"FeatureCollection","features":[' if format == "geojson" else _csv_line(STAY_COLUMNS))
+    for batch in batches:
+        count += len(batch)
+        duration_s, radius_m = decimal_texts(batch["duration_ms"], 3), decimal_texts(batch["radius_cm"], 2)
+        for stay, *exact in zip(stay_properties(batch), duration_s, radius_m, strict=True):
+            if format == "csv":
+                texts = stay | {"duration_s": exact[0], "radius_m": exact[1], "ongoing": str(stay["ongoing"]).lower()}
+                out.write(_csv_line(texts.values()))
+                continue
+            geometry = {"type": "Point", "coordinates": [stay["lon"], stay["lat"]]}
+            feature = {"type": "Feature", "id": stay["stay_id"], "geometry": geometry, "properties": stay}
+            out.write((separator + json.dumps(feature, ensure_ascii=False, separators=(",", ":"))).encode())
+            separator = ",\n"
+    if format == "geojson":
+        out.write(b"\n]}\n")
+    return count
+
+
+def export_points(batches: Iterable[pd.DataFrame], out: BinaryIO) -> int:
+    """Write points as CSV that can be imported again, and return how many.
+
+    Parameters
+    ----------
+    batches : iterable of DataFrame
+        Points as `Store.read_all_points` streams them; `noise` says why a point was set aside.
+    out : binary file
+        Where to write. It stays open.
+    """
+    count = 0
+    out.write(_csv_line(POINT_COLUMNS))
+    for batch in batches:
+        count += len(batch)
+        numbers = (
+            ["" if math.isnan(value) else plain_decimal(value) for value in batch[name].tolist()]
+            for name in ("lon", "lat", "altitude", "accuracy", "speed")
+        )
+        columns = (batch["user"], batch["device"], iso_times(batch["time_ms"]), *numbers, known(batch["noise"]))
+        out.write(b"".join(_csv_line(row) for row in zip(*columns, strict=True)))
+    return count
+
+
+def _csv_line(values: Iterable[Any]) -> bytes:
+    return (",".join("" if value is None else csv_field(str(value)) for value in values) + "\n").encode()
+
+
+STAY_FORMATS: Final = ("csv", "geojson", "parquet")
 _WRITERS: Final = {"csv": write_csv, "geojson": write_geojson, "gpx": write_gpx, "parquet": write_parquet}
 FORMATS: Final = tuple(_WRITERS)
 

@@ -17,11 +17,20 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
-from trackgen_core.merging import MIN_TRACK_POINTS, Seams, find_seams, finish, merge
+from trackgen_core import merging
+from trackgen_core.merging import Seams, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
-from trackgen_core.segmentation import BREAK_REASONS, MAX_PAUSE_MS, NO_BREAK, empty_segments, segment
+from trackgen_core.segmentation import (
+    BREAK_REASONS,
+    BUFFER_MS,
+    MAX_PAUSE_MS,
+    NO_BREAK,
+    days_between,
+    empty_segments,
+    segment,
+)
 from trackgen_core.settings import Settings
-from trackgen_core.store import SPAN_DTYPES, Stage, Store
+from trackgen_core.store import NOISE_DTYPES, SPAN_DTYPES, Stage, Store
 
 DAYS_PER_WINDOW: Final = 32
 """Days whose segments are made and replaced together."""
@@ -33,6 +42,8 @@ FILL: Final = 0.5
 """A window is a rectangle of days and users; it is widened while at least this share of it is work."""
 
 INTERVAL: Final = ("device_id", "started_ms", "ended_ms")
+COMPARED: Final = (*INTERVAL, "is_stay", "digest", "settings_id", "break_reason")
+"""What tells a chain from what is stored of it."""
 
 PATH_POINTS_AT_ONCE: Final = 1_000_000
 """Vertices of paths held at once while tracks are made; a single track is never cut."""
@@ -136,17 +147,22 @@ def make_segments(store: Store, window: Window) -> WindowResult:
     with store.read() as connection:
         settings_of = store.settings_of(connection, window.user_ids)
         user_of = user_by_device(store.devices(connection, window.user_ids))
+        buffer_ms = BUFFER_MS if any(settings.labels_points for settings in settings_of.values()) else 0
         made = [
             segment(part, settings)
-            for batch in store.read_points(connection, window.lo_day, window.hi_day, window.user_ids)
+            for batch in store.read_points(
+                connection, window.lo_day, window.hi_day, window.user_ids, buffer_ms=buffer_ms
+            )
             for settings, part in by_settings(batch, user_of, settings_of)
         ]
-    segments = pd.concat(made, ignore_index=True) if made else empty_segments()
+    segments = pd.concat([one.segments for one in made], ignore_index=True) if made else empty_segments()
+    noise = pd.concat([one.noise for one in made], ignore_index=True) if made else pd.DataFrame(columns=[*NOISE_DTYPES])
     with store.write() as connection:
         store.note_settings(connection, set(settings_of.values()))
-        store.replace_segments(connection, segments, user_of, claimed)
+        store.replace_segments(connection, segments, noise.astype(NOISE_DTYPES), user_of, claimed)
 
-    return WindowResult(window, int(segments["points"].sum()), time.perf_counter() - started, peak_memory_mb())
+    points = int(segments["points"].sum()) + len(noise)
+    return WindowResult(window, points, time.perf_counter() - started, peak_memory_mb())
 
 
 def make_tracks(store: Store, window: Window) -> WindowResult:
@@ -162,44 +178,53 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
         if seen.empty:
             return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
         chains = compare_chains(store, connection, window)
-        made = _tracks_of(store, connection, chains.heads[chains.heads["chain"].isin(chains.to_make)], chains.devices)
-        store.replace_tracks(connection, chains.gone["track_id"], made)
+        store.replace_tracks(connection, chains.gone_tracks, _tracks_of(store, connection, chains))
+        store.replace_stays(connection, chains.gone_stays, [merging.make_stays(chains.to_make, chains.devices)])
+        store.replace_item_days(connection, [*chains.gone_tracks, *chains.gone_stays], _days_of(chains))
         store.clear(connection, "tracks", seen)
     return WindowResult(window, int(chains.heads["points"].sum()), time.perf_counter() - started, peak_memory_mb())
 
 
 class Chains(NamedTuple):
-    """The chains that touch a window, beside the tracks that are stored of them."""
+    """The chains that touch a window, beside the tracks and stays that are stored of them."""
 
     heads: pd.DataFrame
-    """Their segments, without paths, with `reason` and `hop_mm` of the seam before each, and `chain`."""
-    to_make: pd.Series
-    """The chains of which no track, or another one, is stored."""
-    gone: pd.DataFrame
-    """`track_id` and `device_id` of stored tracks that are no chain any more."""
+    """Their segments, without paths, with `reason`, `hop_mm` and `hop_ms` of the seam before each, and `chain`."""
+    to_make: pd.DataFrame
+    """The chains of which nothing, or something else, is stored, as `find_chains` makes them, by `chain`."""
+    gone_tracks: list[str]
+    """Ids of stored tracks that are no chain any more."""
+    gone_stays: list[str]
     devices: pd.DataFrame
+    settings_of: dict[int, Settings]
 
 
 def compare_chains(store: Store, connection: Connection, window: Window) -> Chains:
-    """Compare the chains that touch a window, followed outward as far as they go, with the tracks that are stored."""
+    """Compare the chains that touch a window, followed outward as far as they go, with what is stored."""
     settings_of = store.settings_of(connection, window.user_ids)
     devices = store.devices(connection, window.user_ids)
-    # A track that starts soon after the window may owe its break reason to the window's last point.
+    # What starts soon after the window may owe its break reason to the window's last point.
     hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
     spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
     heads, old = _settle(store, connection, spans, user_by_device(devices), settings_of)
-    chains = _chains(heads)
-    tracks = chains[chains["points"] >= MIN_TRACK_POINTS]
-    key = ["device_id", "started_ms", "ended_ms", "digest", "settings_id", "break_reason"]
-    compared = tracks.merge(old, on=key, how="outer", indicator=True)
-    differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY, key)
+    chains = chains_of(heads)
+    items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
+    compared = items.merge(old, on=list(COMPARED), how="outer", indicator=True)
+    differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY)
     to_make = differing.loc[differing["_merge"] == "left_only", "chain"]
-    gone = differing.loc[differing["_merge"] == "right_only", ["track_id", "device_id"]]
-    return Chains(heads, to_make, gone, devices)
+    gone = differing[differing["_merge"] == "right_only"]
+    return Chains(
+        heads,
+        chains.loc[chains.index.isin(to_make)],
+        gone.loc[gone["is_stay"] == 0, "item_id"].tolist(),
+        gone.loc[gone["is_stay"] == 1, "item_id"].tolist(),
+        devices,
+        settings_of,
+    )
 
 
-def _of_window(differing: pd.DataFrame, end_ms: int, key: list[str]) -> pd.DataFrame:
-    """Leave out chains and tracks after the end of a window that differ for reasons of their own.
+def _of_window(differing: pd.DataFrame, end_ms: int) -> pd.DataFrame:
+    """Leave out chains and items after the end of a window that differ for reasons of their own.
 
     Their days are listed themselves, and if one of them cannot be made, that is no concern of the window. The window's
     are those that overlap, directly or not, with something that starts before its end, and those of which only the
@@ -207,7 +232,7 @@ def _of_window(differing: pd.DataFrame, end_ms: int, key: list[str]) -> pd.DataF
     """
     differing = differing.sort_values(["device_id", "started_ms", "ended_ms"])
     starts_before = differing["started_ms"].groupby(_clusters(differing, "started_ms", "ended_ms")).transform("min")
-    only_reason = differing.duplicated([name for name in key if name != "break_reason"], keep=False)
+    only_reason = differing.duplicated([name for name in COMPARED if name != "break_reason"], keep=False)
     return differing[(starts_before < end_ms) | only_reason]
 
 
@@ -233,8 +258,8 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
     -------
     DataFrame
         One row a day, by `day`: `points` and `segments` of the day; `tracks` that start on it and their `length_mm`;
-        `leftover`, the points of the day that are in no track; unknown, and not counted, where a user's settings cannot
-        be read.
+        `stays` that start on it; `noise`, the points of the day that are set aside; `leftover`, those that are in no
+        track and no stay; unknown, and not counted, where a user's settings cannot be read.
     """
     with store.read() as connection:
         devices = store.devices(connection)
@@ -243,13 +268,16 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
         spans = _spans(devices, (lo_day - 1) * MS_PER_DAY, (hi_day + 2) * MS_PER_DAY - 1)
         heads = store.segment_heads(connection, spans)
         of_tracks = store.track_sums(connection, lo_day, hi_day)
+        noise = pd.Series(store.count_noise(connection, lo_day, hi_day), name="noise", dtype="int64")
+        stays = pd.Series(store.count_stays(connection, lo_day, hi_day), name="stays", dtype="int64")
     of_segments = heads.groupby("day").agg(points=("points", "sum"), segments=("points", "size"))
     heads = _with_seams(heads[heads["device_id"].map(user_of).isin(list(settings_of))], user_of, settings_of)
-    starts = heads["reason"] != NO_BREAK
-    alone = starts & starts.shift(-1, fill_value=True) & (heads["points"] < MIN_TRACK_POINTS)
-    leftover = heads[alone].groupby("day")["points"].sum().rename("leftover")
+    chains = chains_of(heads)
+    alone = chains[(chains["is_stay"] == 0) & ~is_track(chains)]
+    leftover = alone.groupby("day")["points"].sum().rename("leftover")
     days = pd.RangeIndex(lo_day, hi_day + 1, name="day")
-    return of_segments.join([leftover, of_tracks], how="outer").reindex(days).fillna(0).astype("int64")
+    stats = of_segments.join([leftover, of_tracks, noise, stays], how="outer").reindex(days).fillna(0).astype("int64")
+    return stats.assign(points=stats["points"] + stats["noise"])
 
 
 def user_by_device(devices: pd.DataFrame) -> dict[int, int]:
@@ -271,7 +299,9 @@ def by_settings(
 
 def _spans(devices: pd.DataFrame, lo_ms: int, hi_ms: int) -> pd.DataFrame:
     """Return the same span of time for all devices."""
-    return pd.DataFrame({"device_id": devices.index.to_numpy(), "lo_ms": lo_ms, "hi_ms": hi_ms}).astype(SPAN_DTYPES)
+    # A little more, so that what is at the very edge is inside: items that only touch do not overlap.
+    spans = pd.DataFrame({"device_id": devices.index.to_numpy(), "lo_ms": lo_ms - 1, "hi_ms": hi_ms + 1})
+    return spans.astype(SPAN_DTYPES)
 
 
 def _settle(
@@ -286,12 +316,12 @@ def _settle(
     Returns
     -------
     heads : DataFrame
-        The segments, without paths, of all chains that touch the widened spans, with `reason` and `hop_mm` of the seam
-        before each, and `chain`.
+        The segments, without paths, of all chains that touch the widened spans, with their shared ends, `reason`,
+        `hop_mm` and `hop_ms` of the seam before each, and `chain`.
     old : DataFrame
-        The stored tracks that touch the widened spans, with the columns of `store.TRACK_HEAD_DTYPES`.
+        The stored tracks and stays that touch the widened spans, with the columns of `store.ITEM_DTYPES`.
     """
-    settled_heads, settled_tracks = [], []
+    settled_heads, settled_items = [], []
     chains_so_far, reach_ms = 0, 2 * MS_PER_DAY
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
@@ -299,7 +329,7 @@ def _settle(
         heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of)
         heads["chain"] += chains_so_far
         chains_so_far += len(heads)
-        chains, old = _chains(heads), store.track_heads(connection, read)
+        chains, old = _intervals(chains_of(heads)), store.item_heads(connection, read)
         wider = _widen(spans, pd.concat([frame[list(INTERVAL)] for frame in (chains, old)]))
 
         # A seam is only known if the day on its other side was read, too.
@@ -307,9 +337,9 @@ def _settle(
         cut |= wider["hi_ms"] > read["hi_ms"] - MS_PER_DAY
         whole = wider[~cut]
         settled_heads.append(heads[heads["chain"].isin(_touching(chains, whole)["chain"])])
-        settled_tracks.append(_touching(old, whole)[list(old.columns)])
+        settled_items.append(_touching(old, whole)[list(old.columns)])
         if not cut.any():
-            return pd.concat(settled_heads, ignore_index=True), pd.concat(settled_tracks, ignore_index=True)
+            return pd.concat(settled_heads, ignore_index=True), pd.concat(settled_items, ignore_index=True)
         spans = wider[cut].reset_index(drop=True)
         reach_ms *= 2
 
@@ -317,7 +347,7 @@ def _settle(
 def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
     """Widen the span of each device until no interval of the device crosses its edges.
 
-    Intervals that touch form clusters, found in one pass over their starts; a span becomes its cluster.
+    Intervals that overlap form clusters, found in one pass over their starts; a span becomes its cluster.
     """
     renamed = intervals.rename(columns={"started_ms": "lo_ms", "ended_ms": "hi_ms"})
     every = pd.concat([spans.assign(is_span=True), renamed.assign(is_span=False)], ignore_index=True)
@@ -329,65 +359,88 @@ def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
 
 
 def _clusters(intervals: pd.DataFrame, start: str, end: str) -> pd.Series:
-    """Return the number of the cluster of each interval: those of a device that touch are one.
+    """Return the number of the cluster of each interval: those of a device that overlap are one.
 
-    They are sorted by device and start.
+    They are sorted by device and start. That one begins where the other ends is no overlap: tracks and stays do.
     """
     reached = intervals.groupby("device_id")[end].cummax()
-    apart = (intervals[start] > reached.shift()) | (intervals["device_id"] != intervals["device_id"].shift())
+    apart = (intervals[start] >= reached.shift()) | (intervals["device_id"] != intervals["device_id"].shift())
     return apart.cumsum()
 
 
 def _with_seams(heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]) -> pd.DataFrame:
     parts, chains = [], 0
     for settings, part in by_settings(heads, user_of, settings_of):
-        seams = find_seams(part, settings)
-        parts.append(part.assign(reason=seams.reason, hop_mm=seams.hop_mm, chain=seams.chain + chains))
-        chains += len(part)
+        whole, seams = connect(part, settings)
+        parts.append(
+            whole.assign(reason=seams.reason, hop_mm=seams.hop_mm, hop_ms=seams.hop_ms, chain=seams.chain + chains)
+        )
+        chains += len(whole)
     if not parts:
-        return heads.assign(reason=np.int8(NO_BREAK), hop_mm=np.int64(0), chain=np.int64(0))
-    return pd.concat(parts).sort_values(["device_id", "day", "number"], ignore_index=True)
+        return heads.assign(reason=np.int8(NO_BREAK), hop_mm=np.int64(0), hop_ms=np.int64(0), chain=np.int64(0))
+    return pd.concat(parts).sort_values("device_id", kind="stable", ignore_index=True)
 
 
-def _chains(heads: pd.DataFrame) -> pd.DataFrame:
-    merged = merge(heads, _seams_of(heads))
+def chains_of(heads: pd.DataFrame) -> pd.DataFrame:
+    """Return the chains of segments with seams (`Chains.heads`), as `find_chains` makes them, by `chain`."""
     starts = heads["reason"].to_numpy() != NO_BREAK
-    return pd.DataFrame(
-        {
-            "chain": heads["chain"].to_numpy()[starts],
-            "device_id": merged["device_id"],
-            "started_ms": merged["first_ms"],
-            "ended_ms": merged["last_ms"],
-            "points": merged["points"],
-            "length_mm": merged["length_mm"],
-            "digest": merged["digest"],
-            "settings_id": merged["settings_id"],
-            "break_reason": np.array(BREAK_REASONS, object)[heads["reason"].to_numpy()[starts]],
-        }
-    )
+    return find_chains(heads, _seams_of(heads)).set_index(pd.Index(heads["chain"].to_numpy()[starts], name="chain"))
+
+
+def _intervals(chains: pd.DataFrame) -> pd.DataFrame:
+    """Return chains as they are compared with what is stored: `chain` and the columns of `COMPARED`."""
+    named = chains.rename(columns={"first_ms": "started_ms", "last_ms": "ended_ms"}).reset_index()
+    named["break_reason"] = np.array(BREAK_REASONS, object)[named["reason"]]
+    return named[["chain", *COMPARED]]
 
 
 def _seams_of(heads: pd.DataFrame) -> Seams:
-    reason = heads["reason"].to_numpy()
-    return Seams(reason, heads["hop_mm"].to_numpy(), np.cumsum(reason != NO_BREAK) - 1)
+    return Seams(*(heads[name].to_numpy() for name in ("reason", "hop_mm", "hop_ms")))
 
 
 def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
     joined = intervals.merge(spans, on="device_id")
-    return joined[(joined["started_ms"] <= joined["hi_ms"]) & (joined["ended_ms"] >= joined["lo_ms"])]
+    overlaps = (joined["started_ms"] < joined["hi_ms"]) & (joined["ended_ms"] > joined["lo_ms"])
+    return joined[overlaps]
 
 
-def _tracks_of(
-    store: Store, connection: Connection, heads: pd.DataFrame, devices: pd.DataFrame
-) -> Iterator[pd.DataFrame]:
-    """Make the tracks of whole chains of segments, in portions whose paths fit into memory."""
+def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator[pd.DataFrame]:
+    """Make the tracks among the chains that are to be made, in portions whose paths fit into memory."""
+    tracks = chains.to_make[is_track(chains.to_make)]
+    heads = chains.heads[chains.heads["chain"].isin(tracks.index)]
     starts = heads["reason"].to_numpy() != NO_BREAK
     points_before = (heads["points"].cumsum() - heads["points"]).where(starts).ffill()
+    key = ["device_id", "day", "number"]
     for _, part in heads.groupby(points_before // PATH_POINTS_AT_ONCE):
-        paths = store.segment_paths(connection, part)
-        whole = part.merge(paths, on=["device_id", "day", "number"], validate="one_to_one")
-        seams = _seams_of(whole)
-        yield finish(merge(whole, seams), seams.reason[seams.reason != NO_BREAK], devices)
+        paths = store.segment_paths(connection, part[part["points"] > 0])
+        whole = part.merge(paths, on=key, how="left")
+        ends = np.column_stack([whole["first_lon"], whole["first_lat"]]).astype("<f8")
+        is_end = whole["points"] == 0
+        whole.loc[is_end, "path"] = pd.Series([end.tobytes() for end in ends[is_end]], whole.index[is_end], object)
+        yield merging.make_tracks(find_chains(whole, _seams_of(whole)), chains.devices)
+
+
+def _days_of(chains: Chains) -> pd.DataFrame:
+    """Return the shares that the chains to be made have in days: columns of `store.ITEM_DAY_DTYPES`."""
+    made = chains.to_make
+    user_of = user_by_device(chains.devices)
+    made = made.assign(
+        item_id=merging.item_ids(made, chains.devices), user_id=made["device_id"].map(user_of).astype("int64")
+    )
+    heads = chains.heads[chains.heads["chain"].isin(made.index[made["is_stay"] == 0])]
+    shares = merging.day_shares(heads, _seams_of(heads)) if len(heads) else pd.DataFrame(columns=["local_day"])
+    starts = heads["reason"].to_numpy() != NO_BREAK
+    shares.index = pd.Index(heads["chain"].to_numpy()[starts][shares.index.to_numpy("int64")], name="chain")
+    rests = [
+        (chain, day, ms)
+        for chain, user_id, first_ms, last_ms in made.loc[
+            made["is_stay"] == 1, ["user_id", "first_ms", "last_ms"]
+        ].itertuples(name=None)
+        for day, ms in days_between(first_ms, last_ms, chains.settings_of[user_id].timezone)
+    ]
+    rested = pd.DataFrame(rests, columns=["chain", "local_day", "rest_ms"]).set_index("chain")
+    days = pd.concat([shares, rested]).join(made[["item_id", "user_id", "is_stay"]])
+    return days.fillna(0)
 
 
 def peak_memory_mb() -> float:

@@ -16,7 +16,7 @@ from trackgen_core.database import bulk_insert, fetch_frame, insert_ignore
 from trackgen_core.points import MS_PER_DAY, validate
 from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
 from trackgen_core.schema import devices, users
-from trackgen_core.store import VALUE_COLUMNS, Store
+from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
 
 COORDINATES: Final = ("time_ms", "lon", "lat")
 
@@ -168,8 +168,7 @@ class Incoming:
             connection.exec_driver_sql("DELETE FROM fresh")
             connection.exec_driver_sql(_FIND_FRESH)
             connection.exec_driver_sql(_ADD_FRESH)
-            days = fetch_frame(connection, text(_FRESH_DAYS), {"user_id": "int64", "day": "int64"})
-            self.store.mark(connection, "segments", days)
+            self.store.mark_touched(connection, fetch_frame(connection, text(_FRESH_DAYS), TOUCHED_DTYPES))
             return int(connection.exec_driver_sql("SELECT coalesce(sum(is_new), 0) FROM fresh").scalar_one())
 
     def _device_ids(self) -> list[int]:
@@ -243,5 +242,6 @@ _ADD_FRESH: Final = f"""
     {_update_larger("points")}
     """
 _FRESH_DAYS: Final = f"""
-    SELECT DISTINCT user_id, time_ms / {MS_PER_DAY} AS day FROM fresh JOIN devices USING (device_id)
+    SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms)
+    FROM fresh JOIN devices USING (device_id) GROUP BY user_id, device_id, day
     """

@@ -11,6 +11,7 @@ import numpy as np
 from trackgen_core.geodesy import FloatArray
 
 _LITTLE_ENDIAN: Final = 1
+_POINT: Final = 1
 _LINESTRING: Final = 2
 _MULTILINESTRING: Final = 5
 
@@ -35,6 +36,11 @@ def encode_path(coordinates: FloatArray) -> bytes:
     if len(lines) == 1:
         return lines[0]
     return struct.pack("<BII", _LITTLE_ENDIAN, _MULTILINESTRING, len(lines)) + b"".join(lines)
+
+
+def encode_point(lon: float, lat: float) -> bytes:
+    """Return a position as little-endian WKB."""
+    return struct.pack("<BIdd", _LITTLE_ENDIAN, _POINT, lon, lat)
 
 
 def decode_path(path: bytes) -> list[FloatArray]:

@@ -1,7 +1,7 @@
 """The tables of the database, one schema for every dialect.
 
 Times are epoch milliseconds in UTC, days are counted from 1970-01-01, lengths are mm and elevations cm; the views
-`points_readable` and `tracks_readable` show them as people write them.
+`points_readable`, `tracks_readable` and `stays_readable` show them as people write them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 2
+from trackgen_core.segmentation import REST_COLUMNS
+
+SCHEMA_VERSION: Final = 3
 """Raised with every change of the tables; `schema_version` in the database holds the one it was made with."""
 
 metadata: Final = MetaData()
@@ -92,6 +94,9 @@ segments = Table(
     Column("device_id", ForeignKey("devices.device_id"), nullable=False),
     Column("day", Integer, nullable=False),
     Column("number", Integer, nullable=False),
+    Column("local_day", Integer, nullable=False, comment="in the user's time zone"),
+    Column("is_stay", Integer, nullable=False),
+    Column("continues", Integer, nullable=False, comment="1: the same rest as the segment before"),
     Column("first_ms", BigInteger, nullable=False),
     Column("first_lon", Float(53), nullable=False),
     Column("first_lat", Float(53), nullable=False),
@@ -100,12 +105,16 @@ segments = Table(
     Column("last_lat", Float(53), nullable=False),
     Column("points", Integer, nullable=False),
     Column("length_mm", BigInteger, nullable=False),
+    Column("moving_ms", BigInteger, nullable=False),
     Column("gain_cm", BigInteger),
     Column("loss_cm", BigInteger),
     Column("min_cm", BigInteger),
     Column("max_cm", BigInteger),
-    Column("first_cm", BigInteger),
+    Column("first_cm", BigInteger, comment="first known altitude"),
     Column("last_cm", BigInteger),
+    Column("start_cm", BigInteger, comment="altitude of the first point"),
+    Column("end_cm", BigInteger),
+    *(Column(name, BigInteger, nullable=False) for name in REST_COLUMNS),
     Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
     Column("digest", BigInteger, nullable=False),
     Column("path", LargeBinary, nullable=False, comment="float64 pairs lon, lat"),
@@ -126,6 +135,7 @@ tracks = Table(
     Column("points", Integer, nullable=False),
     Column("length_mm", BigInteger, nullable=False),
     Column("duration_ms", BigInteger, nullable=False),
+    Column("moving_ms", BigInteger, nullable=False),
     Column("avg_speed_kmh", Float(53), nullable=False),
     Column("elevation_gain_cm", BigInteger),
     Column("elevation_loss_cm", BigInteger),
@@ -138,34 +148,124 @@ tracks = Table(
     Index("tracks_by_start", "device_id", "started_ms"),
 )
 
-FROM_VERSION_1: Final = (
-    "ALTER TABLE dirty_days ADD COLUMN listed_ms BIGINT NOT NULL DEFAULT 0",
-    "ALTER TABLE dirty_days ADD COLUMN is_change INTEGER NOT NULL DEFAULT 1",
-    "ALTER TABLE dirty_days ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE dirty_days ADD COLUMN error VARCHAR",
-    "ALTER TABLE users ADD COLUMN notify INTEGER NOT NULL DEFAULT 1",
-    "UPDATE dirty_days SET listed_ms = version >> 20",
-    "UPDATE schema_version SET version = 2",
+stays = Table(
+    "stays",
+    metadata,
+    Column("stay_id", String, primary_key=True),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=False),
+    Column("start_lon", Float(53), nullable=False),
+    Column("start_lat", Float(53), nullable=False),
+    Column("end_lon", Float(53), nullable=False),
+    Column("end_lat", Float(53), nullable=False),
+    Column("lon", Float(53), nullable=False),
+    Column("lat", Float(53), nullable=False),
+    Column("radius_cm", BigInteger, nullable=False),
+    Column("points", Integer, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("break_reason", String, nullable=False),
+    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
+    Column("digest", BigInteger, nullable=False),
+    Index("stays_by_start", "device_id", "started_ms"),
 )
-"""What makes the tables of version 2 of those of version 1."""
+
+noise = Table(
+    "noise",
+    metadata,
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("lon", Float(53), nullable=False),
+    Column("lat", Float(53), nullable=False),
+    Column("reason", String, nullable=False),
+    PrimaryKeyConstraint("device_id", "time_ms", "lon", "lat"),
+    sqlite_with_rowid=False,
+)
+
+item_days = Table(
+    "item_days",
+    metadata,
+    Column("item_id", String, nullable=False, comment="track_id or stay_id"),
+    Column("local_day", Integer, nullable=False, comment="in the user's time zone"),
+    Column("user_id", ForeignKey("users.user_id"), nullable=False),
+    Column("is_stay", Integer, nullable=False),
+    Column("points", Integer, nullable=False),
+    Column("length_mm", BigInteger, nullable=False),
+    Column("moving_ms", BigInteger, nullable=False),
+    Column("rest_ms", BigInteger, nullable=False),
+    Column("gain_cm", BigInteger, nullable=False),
+    Column("loss_cm", BigInteger, nullable=False),
+    PrimaryKeyConstraint("item_id", "local_day"),
+    Index("item_days_by_day", "local_day", "user_id"),
+)
+"""The share that each track and stay has in each day, written and deleted together with it."""
+
+MIGRATIONS: Final = {
+    1: (
+        "ALTER TABLE dirty_days ADD COLUMN listed_ms BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE dirty_days ADD COLUMN is_change INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE dirty_days ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE dirty_days ADD COLUMN error VARCHAR",
+        "ALTER TABLE users ADD COLUMN notify INTEGER NOT NULL DEFAULT 1",
+        "UPDATE dirty_days SET listed_ms = version >> 20",
+    ),
+    # What is there stays readable until it is made again, for all of which it is listed.
+    2: (
+        *(
+            f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"
+            for name in ("local_day", "is_stay", "continues", "moving_ms", *REST_COLUMNS)
+        ),
+        "ALTER TABLE segments ADD COLUMN start_cm BIGINT",
+        "ALTER TABLE segments ADD COLUMN end_cm BIGINT",
+        "ALTER TABLE tracks ADD COLUMN moving_ms BIGINT NOT NULL DEFAULT 0",
+        """
+        INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
+        SELECT DISTINCT 'segments', user_id, day, 1, CAST(strftime('%s', 'now') AS INTEGER) * 1000, 1 FROM segments JOIN
+        devices USING (device_id) WHERE true ON CONFLICT DO NOTHING
+        """,
+    ),
+}
+"""What makes the tables of the next version of those of each version, apart from tables and views that are new."""
+
+# An item is the first of its device, or still going on, if nothing that is no noise was recorded before or after it,
+# however late that came in: nothing but looking tells, so neither is ever stored.
+IS_LATER: Final = """EXISTS (SELECT 1 FROM segments AS s WHERE s.device_id = {0}.device_id
+    AND s.day <= {0}.started_ms / 86400000
+    AND (s.first_ms, s.first_lon, s.first_lat) < ({0}.started_ms, {0}.start_lon, {0}.start_lat))"""
+IS_EARLIER: Final = """EXISTS (SELECT 1 FROM segments AS s WHERE s.device_id = {0}.device_id
+    AND s.day >= {0}.ended_ms / 86400000
+    AND (s.last_ms, s.last_lon, s.last_lat) > ({0}.ended_ms, {0}.end_lon, {0}.end_lat))"""
 
 VIEWS: Final = {
     "points_readable": """
         SELECT users.name AS "user", devices.name AS device, {time_ms:points.time_ms} AS "timestamp",
                lon, lat, altitude, accuracy, speed
         FROM points JOIN devices USING (device_id) JOIN users USING (user_id)""",
-    # A track is the first of its device if it starts with the device's first point, however late that came in:
-    # nothing but looking tells, so the reason `start` is never stored.
-    "tracks_readable": """
+    "tracks_readable": f"""
         SELECT track_id, users.name AS "user", devices.name AS device,
-               {time_ms:started_ms} AS started_at, {time_ms:ended_ms} AS ended_at, points,
-               length_mm / 1000.0 AS distance_m, duration_ms / 1000.0 AS duration_s, avg_speed_kmh,
+               {{time_ms:started_ms}} AS started_at, {{time_ms:ended_ms}} AS ended_at, points,
+               length_mm / 1000.0 AS distance_m, duration_ms / 1000.0 AS duration_s, moving_ms / 1000.0 AS moving_s,
+               avg_speed_kmh,
                elevation_gain_cm / 100.0 AS elevation_gain_m, elevation_loss_cm / 100.0 AS elevation_loss_m,
                elevation_min_cm / 100.0 AS elevation_min_m, elevation_max_cm / 100.0 AS elevation_max_m,
-               CASE WHEN EXISTS (SELECT 1 FROM points WHERE points.device_id = tracks.device_id
-                                 AND (time_ms, lon, lat) < (started_ms, start_lon, start_lat))
-                    THEN break_reason ELSE 'start' END AS break_reason,
+               CASE WHEN {IS_LATER.format("tracks")} THEN break_reason ELSE 'start' END AS break_reason,
                settings_id, path
         FROM tracks JOIN devices USING (device_id) JOIN users USING (user_id)""",
+    "stays_readable": f"""
+        SELECT stay_id, users.name AS "user", devices.name AS device,
+               {{time_ms:started_ms}} AS started_at, {{time_ms:ended_ms}} AS ended_at, points,
+               duration_ms / 1000.0 AS duration_s, lon, lat, radius_cm / 100.0 AS radius_m,
+               CASE WHEN {IS_LATER.format("stays")} THEN break_reason ELSE 'start' END AS break_reason,
+               NOT {IS_EARLIER.format("stays")} AS is_ongoing, settings_id
+        FROM stays JOIN devices USING (device_id) JOIN users USING (user_id)""",
+    "daily_summaries": """
+        SELECT users.name AS "user", date(local_day * 86400, 'unixepoch') AS day,
+               sum(length_mm) / 1e6 AS km, sum(moving_ms) / 3.6e6 AS moving_hours,
+               sum(1 - is_stay) AS tracks, sum(is_stay) AS stays, sum(rest_ms) / 3.6e6 AS rest_hours,
+               sum(gain_cm) / 100.0 AS elevation_gain_m, sum(loss_cm) / 100.0 AS elevation_loss_m
+        FROM item_days JOIN users USING (user_id) GROUP BY users.name, local_day""",
+    "noise_readable": """
+        SELECT users.name AS "user", devices.name AS device, {time_ms:noise.time_ms} AS "timestamp", lon, lat, reason
+        FROM noise JOIN devices USING (device_id) JOIN users USING (user_id)""",
 }
 """Views by name; `{time_ms:COLUMN}` stands for the dialect's ISO 8601 of a column of epoch milliseconds."""

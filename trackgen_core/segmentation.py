@@ -1,31 +1,53 @@
-"""From points to segments: the break rule, and the runs of points between breaks inside one day."""
+"""From points to segments: what is noise and what a stay, the break rule, and the runs of points inside one day."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from datetime import time as clock
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trackgen_core.geodesy import FloatArray, IntArray, link_lengths_mm, round_half_away
-from trackgen_core.points import MS_PER_DAY
+from trackgen_core.geodesy import FloatArray, IntArray, distances_cm, link_lengths_mm, places_cm, round_half_away
+from trackgen_core.noise import NOISE_REASONS, find_noise
+from trackgen_core.points import MS_PER_DAY, day_date
 from trackgen_core.settings import Settings
+from trackgen_core.stays import find_stays, is_pause
 
 NO_BREAK: Final = 0
-BREAK_REASONS: Final = ("", "time_gap", "distance", "implausible_speed")
-"""What a code of `break_reasons` means; its index is the code."""
+BREAK_REASONS: Final = ("", "time_gap", "distance", "implausible_speed", "stay", "midnight")
+"""What a code of `break_reasons` and `find_seams` means; its index is the code."""
 
 MS_PER_MINUTE: Final = 60_000
 MM_PER_M: Final = 1_000
 MAX_PAUSE_MS: Final = 1440 * MS_PER_MINUTE
 """The longest pause that settings may allow inside a track."""
 
+BUFFER_MS: Final = 6 * 60 * MS_PER_MINUTE
+"""How far away fixes may be that decide what another one is."""
+
+DEVICE_JUMP_MS: Final = 2 * MS_PER_DAY
+"""How far apart devices are put on the clock of the rules, which look less far."""
+
+NOWHERE_CM: Final = 10**10
+"""Where the box of no fixes begins; minus this is where it ends."""
+
+REST_COLUMNS: Final = (
+    "rest_points",
+    *(f"{axis}_{what}" for what in ("sum", "min", "max") for axis in "xyz"),
+)
+
 SEGMENT_DTYPES: Final = {
     "device_id": "int64",
     "day": "int64",
     "number": "int64",
+    "local_day": "int64",
+    "is_stay": "int64",
+    "continues": "int64",
     "first_ms": "int64",
     "first_lon": "float64",
     "first_lat": "float64",
@@ -34,23 +56,40 @@ SEGMENT_DTYPES: Final = {
     "last_lat": "float64",
     "points": "int64",
     "length_mm": "int64",
+    "moving_ms": "int64",
     "gain_cm": "Int64",
     "loss_cm": "Int64",
     "min_cm": "Int64",
     "max_cm": "Int64",
     "first_cm": "Int64",
     "last_cm": "Int64",
+    "start_cm": "Int64",
+    "end_cm": "Int64",
+    **dict.fromkeys(REST_COLUMNS, "int64"),
     "settings_id": "str",
     "digest": "int64",
     "path": "object",
 }
 """Columns of a frame of segments.
 
-`number` counts the segments of a device's day from 0. All sums are integers (mm, cm), so that adding segments is
-associative to the last bit. The elevation columns are null where no altitude is known; `first_cm` and `last_cm` are
-the first and last *known* altitudes. `path` is the coordinates as little-endian float64 pairs (lon, lat): two paths
-are joined by joining their bytes. `digest` is a hash of the segment's points; digests are added with wrap-around.
+`number` counts the segments of a device's day from 0; `local_day` is the day in the user's time zone. A segment of a
+stay (`is_stay`) that `continues` is the same rest as the segment before it. All sums are integers (mm, ms, cm), so that
+adding segments is associative to the last bit. `gain_cm` to `last_cm` are null where no altitude is known, and in
+stays; `first_cm` and `last_cm` are the first and last *known* altitudes, `start_cm` and `end_cm` those of the first and
+last fix. The `REST_COLUMNS` are about the fixes of a stay that say where it is: how many, the sums of their places in
+cm, and their box; the values of no fixes elsewhere. `path` is the coordinates as little-endian float64 pairs (lon,
+lat), none for a stay: two paths are joined by joining their bytes. `digest` is a hash of the segment's points and of
+what they are taken for; digests are added with wrap-around.
 """
+
+
+class Segmented(NamedTuple):
+    """What `segment` makes of points."""
+
+    segments: pd.DataFrame
+    """In the order of their points, with the columns of `SEGMENT_DTYPES`."""
+    noise: pd.DataFrame
+    """`device_id`, `time_ms`, `lon`, `lat` and `reason` of the points that are in no segment."""
 
 
 def break_reasons(gap_ms: IntArray, gap_mm: IntArray, settings: Settings) -> npt.NDArray[np.int8]:
@@ -85,39 +124,72 @@ def break_reasons(gap_ms: IntArray, gap_mm: IntArray, settings: Settings) -> npt
     return reasons
 
 
-def segment(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Cut points into segments: at every break, and at every midnight UTC.
+def segment(points: pd.DataFrame, settings: Settings) -> Segmented:
+    """Set noise aside, and cut the rest into segments: at every break, where a stay begins or ends, and at midnight.
 
     Parameters
     ----------
     points : DataFrame
-        n rows with `device_id`, `time_ms`, `lon`, `lat` and `altitude` (m, NaN where unknown), sorted by device, time,
-        lon, lat and without duplicates of these four.
+        n rows with `device_id`, `time_ms`, `lon`, `lat`, `altitude` and `accuracy` (m, NaN where unknown), sorted by
+        device, time, lon, lat and without duplicates of these four. Where there is a column `emit`, the result is about
+        the days for which it is true; the others are only looked at. With `BUFFER_MS` on either side of these days, the
+        result is that of the whole history.
     settings : Settings
-        The rule, the same for all devices.
-
-    Returns
-    -------
-    DataFrame
-        Segments in the order of their points, with the columns of `SEGMENT_DTYPES`.
+        The rules, the same for all devices.
     """
+    emit = points["emit"].to_numpy() if "emit" in points else np.ones(len(points), bool)
+    lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
+    clock_ms = _clock(points["device_id"].to_numpy(), points["time_ms"].to_numpy())
+    places = places_cm(lon, lat) if settings.labels_points else np.zeros((3, len(points)), np.int64)
+    reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
+    is_noise = reasons != 0
+    noise = points.loc[is_noise & emit, ["device_id", "time_ms", "lon", "lat"]]
+    noise = noise.assign(reason=np.array(NOISE_REASONS, object)[reasons[is_noise & emit]])
+
+    kept = np.flatnonzero(~is_noise)
+    stays = find_stays(clock_ms[kept], places[:, kept], settings)
+    continues = np.append(False, (stays.number[1:] == stays.number[:-1]) & (stays.number[1:] >= 0))[: len(kept)]
+    emitted = emit[kept]
+    segments = _cut(
+        points.iloc[kept[emitted]],
+        places[:, kept[emitted]],
+        stays.number[emitted] >= 0,
+        stays.at_rest[emitted],
+        continues[emitted],
+        settings,
+    )
+    return Segmented(segments, noise)
+
+
+def _cut(
+    points: pd.DataFrame,
+    places: IntArray,
+    in_stay: npt.NDArray[np.bool_],
+    at_rest: npt.NDArray[np.bool_],
+    continues: npt.NDArray[np.bool_],
+    settings: Settings,
+) -> pd.DataFrame:
+    """Make segments of points that are no noise, whole days of devices; `continues` says which go on with a stay."""
     if points.empty:
         return empty_segments()
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
-    day = time // MS_PER_DAY
-    link_mm = link_lengths_mm(lon, lat)
+    day, local_day = time // MS_PER_DAY, local_days(time, settings.timezone)
+    link_ms, link_mm = np.diff(time), link_lengths_mm(lon, lat)
 
-    starts_here = np.empty(len(time), bool)
-    starts_here[0] = True
-    starts_here[1:] = break_reasons(np.diff(time), link_mm, settings) != NO_BREAK
-    starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1])
+    in_track = ~in_stay
+    starts_here = np.ones(len(time), bool)
+    starts_here[1:] = (break_reasons(link_ms, link_mm, settings) != NO_BREAK) & in_track[1:] & in_track[:-1]
+    starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1]) | (local_day[1:] != local_day[:-1])
+    starts_here[1:] |= is_pause(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
+    starts_here[1:] |= (in_stay[1:] != in_stay[:-1]) | (in_stay[1:] & ~continues[1:])
     first = np.flatnonzero(starts_here)
     last = np.append(first[1:], len(time)) - 1
 
-    link_to_here = np.zeros(len(time), np.int64)
-    link_to_here[1:] = link_mm
-    link_to_here[first] = 0  # the hop into a segment is not part of it
+    to_here = ~starts_here & in_track  # the hop into a segment is not part of it
+    length_to_here, moving_to_here = np.zeros((2, len(time)), np.int64)
+    length_to_here[1:] = np.where(to_here[1:], link_mm, 0)
+    moving_to_here[1:] = np.where(to_here[1:], moving_time_ms(link_ms, link_mm), 0)
 
     day_starts = np.flatnonzero(np.append(True, (np.diff(device[first]) != 0) | (np.diff(day[first]) != 0)))
     number = np.arange(len(first)) - np.repeat(day_starts, np.diff(np.append(day_starts, len(first))))
@@ -125,11 +197,15 @@ def segment(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     altitude = points["altitude"].to_numpy()
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
+    labels = np.column_stack([in_stay, continues, at_rest]).astype("u1")
     segments = pd.DataFrame(
         {
             "device_id": device[first],
             "day": day[first],
             "number": number,
+            "local_day": local_day[first],
+            "is_stay": in_stay[first],
+            "continues": continues[first],
             "first_ms": time[first],
             "first_lon": lon[first],
             "first_lat": lat[first],
@@ -137,14 +213,49 @@ def segment(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
             "last_lon": lon[last],
             "last_lat": lat[last],
             "points": last - first + 1,
-            "length_mm": np.add.reduceat(link_to_here, first),
-            **elevation_columns(altitude, first),
+            "length_mm": np.add.reduceat(length_to_here, first),
+            "moving_ms": np.add.reduceat(moving_to_here, first),
+            **elevation_columns(np.where(in_track, altitude, np.nan), first),
+            "start_cm": _known_cm(altitude[first]),
+            "end_cm": _known_cm(altitude[last]),
+            **_rest_columns(places, at_rest, first),
             "settings_id": settings.settings_id,
-            "digest": _digests(paths, time, altitude, first, last),
-            "path": paths,
+            "digest": _digests((coordinates, time, altitude, labels), first, last),
+            "path": [b"" if rests else path for rests, path in zip(in_stay[first], paths, strict=True)],
         }
     )
     return segments.astype(SEGMENT_DTYPES)
+
+
+def moving_time_ms(link_ms: IntArray, link_mm: IntArray) -> IntArray:
+    """Return how much of the time of links counts as moving: all of it from 0.5 m/s on, otherwise nothing."""
+    return np.where(2 * link_mm >= link_ms, link_ms, 0)
+
+
+def local_days(time_ms: IntArray, timezone: str) -> IntArray:
+    """Return the day of each instant in a time zone, counted from 1970-01-01 like days in UTC."""
+    if timezone == "UTC" or not len(time_ms):
+        return time_ms // MS_PER_DAY
+    first_day, midnights = _midnights(int(time_ms.min()), int(time_ms.max()), timezone)
+    return np.searchsorted(np.array(midnights), time_ms, "right") - 1 + first_day
+
+
+def days_between(first_ms: int, last_ms: int, timezone: str) -> list[tuple[int, int]]:
+    """Cut a time at midnight in a time zone, and return each day with the ms in it, at least one."""
+    first_day, midnights = _midnights(first_ms, last_ms, timezone)
+    starts = [(day, ms) for day, ms in enumerate(midnights, first_day) if ms <= last_ms]
+    ends = [*(ms for _, ms in starts[1:]), last_ms]
+    shares = [
+        (day, end - max(start, first_ms)) for (day, start), end in zip(starts, ends, strict=True) if end >= first_ms
+    ]
+    return [(day, ms) for day, ms in shares if ms] or shares[-1:]
+
+
+def _midnights(first_ms: int, last_ms: int, timezone: str) -> tuple[int, list[int]]:
+    """Return a day before an instant in a time zone, and the midnights from its beginning to after another one."""
+    days = range(first_ms // MS_PER_DAY - 1, last_ms // MS_PER_DAY + 3)
+    zone = ZoneInfo(timezone)
+    return days[0], [int(datetime.combine(day_date(day), clock(), zone).timestamp()) * 1000 for day in days]
 
 
 def elevation_columns(altitude: FloatArray, first: IntArray) -> dict[str, pd.api.extensions.ExtensionArray]:
@@ -187,10 +298,35 @@ def empty_segments() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in SEGMENT_DTYPES.items()})
 
 
-def _digests(paths: list[bytes], time: IntArray, altitude: FloatArray, first: IntArray, last: IntArray) -> IntArray:
-    times, altitudes = time.astype("<i8", copy=False).tobytes(), altitude.astype("<f8", copy=False).tobytes()
+def _clock(device: IntArray, time_ms: IntArray) -> IntArray:
+    """Return the times from the first one on, such that each device begins long after the one before it ended."""
+    ms = np.diff(time_ms, prepend=time_ms[:1])
+    ms[1:][device[1:] != device[:-1]] = DEVICE_JUMP_MS
+    return np.cumsum(ms)
+
+
+def _known_cm(altitude: FloatArray) -> pd.arrays.IntegerArray:
+    unknown = np.isnan(altitude)
+    return pd.arrays.IntegerArray(round_half_away(np.where(unknown, 0, altitude) * 100), unknown)
+
+
+def _rest_columns(places: IntArray, at_rest: npt.NDArray[np.bool_], first: IntArray) -> dict[str, IntArray]:
+    """Return the `REST_COLUMNS` of runs of points."""
+    columns = {"rest_points": np.add.reduceat(at_rest.astype(np.int64), first)}
+    for axis, place in zip("xyz", places, strict=True):
+        columns[f"{axis}_sum"] = np.add.reduceat(np.where(at_rest, place, 0), first)
+        columns[f"{axis}_min"] = np.minimum.reduceat(np.where(at_rest, place, NOWHERE_CM), first)
+        columns[f"{axis}_max"] = np.maximum.reduceat(np.where(at_rest, place, -NOWHERE_CM), first)
+    return columns
+
+
+def _digests(columns: tuple[Any, ...], first: IntArray, last: IntArray) -> IntArray:
+    parts = [column if isinstance(column, bytes) else np.ascontiguousarray(column).tobytes() for column in columns]
+    widths = [len(part) // (int(last[-1]) + 1) for part in parts]
     digests = [
-        blake2b(b"".join((path, times[a:b], altitudes[a:b])), digest_size=8).digest()
-        for path, a, b in zip(paths, (8 * first).tolist(), (8 * last + 8).tolist(), strict=True)
+        blake2b(
+            b"".join([part[a * width : b * width] for part, width in zip(parts, widths, strict=True)]), digest_size=8
+        )
+        for a, b in zip(first.tolist(), (last + 1).tolist(), strict=True)
     ]
-    return np.frombuffer(b"".join(digests), "<i8")
+    return np.frombuffer(b"".join(digest.digest() for digest in digests), "<i8")

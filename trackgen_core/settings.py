@@ -1,4 +1,4 @@
-"""Settings of a user: the numbers that decide where one track ends and the next begins."""
+"""Settings of a user: the numbers that decide what is noise, what is a stay, and where tracks begin and end."""
 
 from __future__ import annotations
 
@@ -6,19 +6,39 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 DistanceRule = Literal["off", "strict", "implausible"]
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "default": {},
+    "dawarich": {"distance_rule": "off", "noise_filter": False, "stop_minutes": 0},
+    "strict": {"distance_rule": "strict"},
+}
+"""What `preset=NAME` stands for: these values, and the defaults for all other settings."""
 
 
 class SettingsError(ValueError):
     """A setting that does not exist or has a value outside its range."""
 
 
+def _null(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() in ("null", "none", "") else value
+
+
+def _known_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        raise ValueError("not a time zone of the IANA database, such as Europe/Berlin") from None
+    return name
+
+
 class Settings(BaseModel):
-    """The break rule's settings. Every field has a default; a user stores only what differs."""
+    """The settings of `docs/rules.md`. Every field has a default; a user stores only what differs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,6 +67,35 @@ class Settings(BaseModel):
         description="The speed beyond which the rule `implausible` does not believe a hop.",
     )
 
+    noise_filter: bool = Field(
+        default=True,
+        description="Set aside fixes that are no measurement: coarse ones near better ones, spikes, replayed and "
+        "duplicate ones.",
+    )
+    gps_accuracy_threshold: Annotated[int | None, BeforeValidator(_null)] = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="A fix whose accuracy is worse than so many metres is coarse; null: none is.",
+    )
+    stop_minutes: int = Field(
+        default=10,
+        ge=0,
+        le=30,
+        description="A rest of at least so many minutes is a stay; 0: there are no stays. Longer than half an hour "
+        "would need more context than the six hours that are read around a day.",
+    )
+    stop_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
+    split_at_midnight: bool = Field(default=False, description="End tracks at midnight in the user's `timezone`.")
+    timezone: Annotated[str, AfterValidator(_known_timezone)] = Field(
+        default="UTC", description="The zone whose midnight ends a day in summaries, as `Europe/Berlin`."
+    )
+
+    @property
+    def labels_points(self) -> bool:
+        """Whether what a fix is depends on others around it."""
+        return self.noise_filter or self.stop_minutes > 0
+
     @cached_property
     def settings_id(self) -> str:
         """A short digest of the settings, stored with every result they produced."""
@@ -58,15 +107,19 @@ class Settings(BaseModel):
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:
-    """Build settings from `values`, defaults for the rest.
+    """Build settings from `values`, defaults for the rest; `preset` stands for the values of `PRESETS`.
 
     Raises
     ------
     SettingsError
         One line a fault: which setting, what was given, what is allowed.
     """
+    rest = {name: value for name, value in values.items() if name != "preset"}
+    preset = values.get("preset", "default")
+    if preset not in PRESETS:
+        raise SettingsError(f"preset={json.dumps(preset)}: there are {', '.join(PRESETS)}")
     try:
-        return Settings.model_validate(dict(values))
+        return Settings.model_validate(PRESETS[preset] | rest)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(fault) for fault in error.errors())) from None
 

@@ -1,4 +1,4 @@
-"""What is kept: users and their settings, points, the work list, segments and tracks.
+"""What is kept: users and their settings, points, the work list, noise, segments, tracks and stays.
 
 Every change of points or settings writes the work list (`dirty_days`) in the same transaction, and every result
 clears its entry in the same transaction, so that a crash at any moment leaves listed what is still to do.
@@ -16,13 +16,42 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, func, select, text, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+)
 
 from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore
-from trackgen_core.merging import TRACK_DTYPES
+from trackgen_core.merging import STAY_DTYPES, TRACK_DTYPES
 from trackgen_core.points import MS_PER_DAY
-from trackgen_core.schema import devices, dirty_days, points, segments, settings_used, tracks, users
-from trackgen_core.segmentation import SEGMENT_DTYPES
+from trackgen_core.schema import (
+    IS_EARLIER,
+    IS_LATER,
+    devices,
+    dirty_days,
+    item_days,
+    noise,
+    points,
+    segments,
+    settings_used,
+    stays,
+    tracks,
+    users,
+)
+from trackgen_core.segmentation import BUFFER_MS, SEGMENT_DTYPES
 from trackgen_core.settings import Settings, SettingsError, make_settings
 
 Stage = Literal["segments", "tracks"]
@@ -42,10 +71,59 @@ DEAD_DTYPES: Final = {
     "listed_ms": "int64",
 }
 SPAN_DTYPES: Final = {"device_id": "int64", "lo_ms": "int64", "hi_ms": "int64"}
-TRACK_HEAD_DTYPES: Final = {
-    name: TRACK_DTYPES[name]
-    for name in ("track_id", "device_id", "started_ms", "ended_ms", "points", "settings_id", "digest", "break_reason")
+ITEM_DTYPES: Final = {
+    "item_id": "object",
+    "is_stay": "int64",
+    "device_id": "int64",
+    "started_ms": "int64",
+    "ended_ms": "int64",
+    "settings_id": "object",
+    "digest": "int64",
+    "break_reason": "object",
 }
+"""A stored track or stay, as far as it is compared."""
+
+POINT_DTYPES: Final = {
+    "device_id": "int64",
+    "time_ms": "int64",
+    "lon": "float64",
+    "lat": "float64",
+    "altitude": "float64",
+    "accuracy": "float64",
+}
+NOISE_DTYPES: Final = {
+    "device_id": "int64",
+    "time_ms": "int64",
+    "lon": "float64",
+    "lat": "float64",
+    "reason": "object",
+}
+ITEM_DAY_DTYPES: Final = {
+    "item_id": "object",
+    "local_day": "int64",
+    "user_id": "int64",
+    "is_stay": "int64",
+    "points": "int64",
+    "length_mm": "int64",
+    "moving_ms": "int64",
+    "rest_ms": "int64",
+    "gain_cm": "int64",
+    "loss_cm": "int64",
+}
+DAY_SUM_DTYPES: Final = {
+    "user": "object",
+    "local_day": "int64",
+    "tracks": "int64",
+    "stays": "int64",
+    "length_mm": "int64",
+    "moving_ms": "int64",
+    "rest_ms": "int64",
+    "gain_cm": "int64",
+    "loss_cm": "int64",
+}
+TOUCHED_DTYPES: Final = {"user_id": "int64", "device_id": "int64", "day": "int64", "lo_ms": "int64", "hi_ms": "int64"}
+"""Days of devices of which points change, with the first and the last of these points."""
+
 POINT_BATCH_ROWS: Final = 250_000
 """Points held at once while segments are made; a day of one device is never cut, whatever its size."""
 
@@ -171,7 +249,8 @@ class Store:
     def set_settings(self, name: str, values: Mapping[str, Any]) -> Settings:
         """Change some settings of a user, and list all days of the user as work if that changes anything.
 
-        Settings that cannot be read are taken for the defaults, so this is how they are mended.
+        With a `preset`, what is not among `values` does not stay as it is, but becomes what the preset says. Settings
+        that cannot be read are taken for the defaults, so this is how they are mended.
 
         Raises
         ------
@@ -190,7 +269,8 @@ class Store:
                 old = _read_settings(name, stored)
             except SettingsError:
                 old = None
-            new = make_settings((old.model_dump() if old else {}) | dict(values))
+            kept = old.changed() if old and "preset" not in values else {}
+            new = make_settings(kept | dict(values))
             if new != old:
                 changed = json.dumps(new.changed(), sort_keys=True)
                 connection.execute(users.update().where(users.c.user_id == user_id).values(settings=changed))
@@ -230,8 +310,15 @@ class Store:
                 true() if lo_ms is None else points.c.time_ms >= lo_ms,
                 true() if hi_ms is None else points.c.time_ms < hi_ms,
             )
-            days = connection.execute(select(points.c.time_ms // MS_PER_DAY).where(where).distinct()).scalars().all()
-            self.mark(connection, "segments", pd.DataFrame({"user_id": user_id, "day": list(days)}))
+            day = (points.c.time_ms // MS_PER_DAY).label("day")
+            touched = (
+                select(
+                    literal(user_id), points.c.device_id, day, func.min(points.c.time_ms), func.max(points.c.time_ms)
+                )
+                .where(where)
+                .group_by(points.c.device_id, day)
+            )
+            self.mark_touched(connection, fetch_frame(connection, touched, TOUCHED_DTYPES))
             return connection.execute(delete(points).where(where)).rowcount
 
     def days_with_points(
@@ -268,70 +355,145 @@ class Store:
         return frame if user_ids is None else frame[frame["user_id"].isin(list(user_ids))]
 
     def read_points(
-        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+        self,
+        connection: Connection,
+        lo_day: int,
+        hi_day: int,
+        user_ids: Collection[int] | None = None,
+        *,
+        buffer_ms: int = BUFFER_MS,
     ) -> Iterator[pd.DataFrame]:
         """Stream the points of some days, inclusive, in the order of device, time, lon, lat.
 
         Yields
         ------
         DataFrame
-            `device_id`, `time_ms`, `lon`, `lat`, `altitude`; about `POINT_BATCH_ROWS` rows, and never a part of a
-            device's day.
+            The columns of `POINT_DTYPES`, and `emit`; about `POINT_BATCH_ROWS` rows. The rows with `emit` are those
+            that were asked for, each in exactly one frame, and never a part of a device's day; the others are what the
+            device has up to `buffer_ms` before and after them.
         """
         query = (
-            select(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat, points.c.altitude)
+            select(*(points.c[name] for name in POINT_DTYPES))
             .select_from(devices.join(points))
             .where(
-                points.c.time_ms >= lo_day * MS_PER_DAY,
-                points.c.time_ms < (hi_day + 1) * MS_PER_DAY,
+                points.c.time_ms >= lo_day * MS_PER_DAY - buffer_ms,
+                points.c.time_ms < (hi_day + 1) * MS_PER_DAY + buffer_ms,
                 _of_users(devices.c.user_id, user_ids),
             )
             .order_by(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat)
         )
-        dtypes = {"device_id": "int64", "time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
         held: list[pd.DataFrame] = []
-        for frame in fetch_frames(connection, query, dtypes):
-            held.append(frame)
-            if sum(map(len, held)) >= POINT_BATCH_ROWS:
-                batch = pd.concat(held, ignore_index=True)
-                day = batch["time_ms"].to_numpy() // MS_PER_DAY
-                new_day = (np.diff(batch["device_id"].to_numpy()) != 0) | (np.diff(day) != 0)
-                cuts = np.flatnonzero(new_day) + 1
-                if len(cuts):
-                    yield batch.iloc[: cuts[-1]]
-                    held = [batch.iloc[cuts[-1] :]]
-                else:
-                    held = [batch]
-        if held:
-            yield pd.concat(held, ignore_index=True)
+        done = 0  # rows at the beginning of what is held that were emitted before
 
-    def points_of_track(self, connection: Connection, device_id: int, started_ms: int, ended_ms: int) -> pd.DataFrame:
-        """Return `time_ms`, `lon`, `lat`, `altitude` of the points of one device from one instant to another."""
+        def emit(batch: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
+            asked = batch["time_ms"].to_numpy() // MS_PER_DAY
+            number = np.arange(len(batch))
+            return batch.assign(emit=(asked >= lo_day) & (asked <= hi_day) & (number >= start) & (number < end))
+
+        for frame in fetch_frames(connection, query, POINT_DTYPES):
+            held.append(frame)
+            if sum(map(len, held)) - done < POINT_BATCH_ROWS:
+                continue
+            batch = pd.concat(held, ignore_index=True)
+            device, time_ms = batch["device_id"].to_numpy(), batch["time_ms"].to_numpy()
+            day = time_ms // MS_PER_DAY
+            cuts = np.flatnonzero((np.diff(device) != 0) | (np.diff(day) != 0)) + 1
+            # A day can be emitted when all that has to be known of the time behind it has been read.
+            whole = (device[cuts - 1] != device[-1]) | (time_ms[-1] >= (day[cuts - 1] + 1) * MS_PER_DAY + buffer_ms)
+            cuts = cuts[(cuts > done) & whole]
+            held = [batch]
+            if len(cuts):
+                cut = int(cuts[-1])
+                behind = (device == device[cut - 1]) & (time_ms < (day[cut - 1] + 1) * MS_PER_DAY + buffer_ms)
+                before = (device == device[cut]) & (time_ms >= day[cut] * MS_PER_DAY - buffer_ms)
+                yield emit(batch.iloc[: np.flatnonzero(behind)[-1] + 1], done, cut)
+                start = int(np.flatnonzero(before)[0])
+                held, done = [batch.iloc[start:]], cut - start
+        if held:
+            batch = pd.concat(held, ignore_index=True)
+            yield emit(batch, done, len(batch))
+
+    def points_of_device(self, connection: Connection, device_id: int, lo_ms: int, hi_ms: int) -> pd.DataFrame:
+        """Return the points of one device from one instant to another, with the columns of `POINT_DTYPES`."""
+        query = (
+            select(*(points.c[name] for name in POINT_DTYPES))
+            .where(points.c.device_id == device_id, points.c.time_ms.between(lo_ms, hi_ms))
+            .order_by(points.c.time_ms, points.c.lon, points.c.lat)
+        )
+        return fetch_frame(connection, query, POINT_DTYPES)
+
+    def points_of(self, track: Any) -> pd.DataFrame:  # noqa: ANN401 - a row of `read_tracks`, from itertuples
+        """Return `time_ms`, `lon`, `lat`, `altitude` of the vertices of a track: its points and its shared ends."""
+        position = tuple_(points.c.time_ms, points.c.lon, points.c.lat)
         query = (
             select(points.c.time_ms, points.c.lon, points.c.lat, points.c.altitude)
-            .where(points.c.device_id == device_id, points.c.time_ms.between(started_ms, ended_ms))
+            .select_from(points.outerjoin(noise, _same_point))
+            .where(
+                points.c.device_id == track.device_id,
+                points.c.time_ms.between(track.started_ms, track.ended_ms),
+                position >= tuple_(track.started_ms, track.start_lon, track.start_lat),
+                position <= tuple_(track.ended_ms, track.end_lon, track.end_lat),
+                noise.c.reason.is_(None),
+            )
             .order_by(points.c.time_ms, points.c.lon, points.c.lat)
         )
         dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
-        return fetch_frame(connection, query, dtypes)
-
-    def points_of(self, track: Any) -> pd.DataFrame:  # noqa: ANN401 - a row of `read_tracks`, from itertuples
-        """Return the points of a track as `points_of_track` does."""
         with self.read() as connection:
-            return self.points_of_track(connection, track.device_id, track.started_ms, track.ended_ms)
+            return fetch_frame(connection, query, dtypes)
+
+    def read_all_points(
+        self,
+        names: Collection[str] | None = None,
+        lo_day: int | None = None,
+        hi_day: int | None = None,
+        *,
+        noise_only: bool = False,
+    ) -> Iterator[pd.DataFrame]:
+        """Stream points of some days, inclusive, with all that is known of them, sorted by user, device and time.
+
+        Returns
+        -------
+        iterator of DataFrame
+            `user`, `device`, `time_ms`, `lon`, `lat`, `altitude`, `accuracy`, `speed`, and `noise`: why the point is
+            set aside, missing where it is not.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        columns = ("time_ms", "lon", "lat", *VALUE_COLUMNS)
+        query = (
+            select(users.c.name, devices.c.name, *(points.c[name] for name in columns), noise.c.reason)
+            .select_from(users.join(devices).join(points).join(noise, _same_point, isouter=not noise_only))
+            .where(
+                true() if lo_day is None else points.c.time_ms >= lo_day * MS_PER_DAY,
+                true() if hi_day is None else points.c.time_ms < (hi_day + 1) * MS_PER_DAY,
+                _of_users(devices.c.user_id, user_ids),
+            )
+            .order_by(users.c.name, devices.c.name, points.c.time_ms, points.c.lon, points.c.lat)
+        )
+        dtypes = {"user": "object", "device": "object", "time_ms": "int64"} | dict.fromkeys(columns[1:], "float64")
+        return self._stream(query, dtypes | {"noise": "object"}, 50_000)
 
     def count_points(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
     ) -> dict[int, int]:
         """Return the number of points of each day that has any, from `lo_day` to `hi_day` inclusive."""
-        day = (points.c.time_ms // MS_PER_DAY).label("day")
+        return self._count_by_day(connection, points, lo_day, hi_day, user_ids)
+
+    def _count_by_day(
+        self, connection: Connection, table: Table, lo_day: int, hi_day: int, user_ids: Collection[int] | None
+    ) -> dict[int, int]:
+        day = (table.c.time_ms // MS_PER_DAY).label("day")
         query = (
             select(day, func.count())
             .where(
                 # By devices, points are looked up along their key, and not all read.
-                points.c.device_id.in_(select(devices.c.device_id).where(_of_users(devices.c.user_id, user_ids))),
-                points.c.time_ms >= lo_day * MS_PER_DAY,
-                points.c.time_ms < (hi_day + 1) * MS_PER_DAY,
+                table.c.device_id.in_(select(devices.c.device_id).where(_of_users(devices.c.user_id, user_ids))),
+                table.c.time_ms >= lo_day * MS_PER_DAY,
+                table.c.time_ms < (hi_day + 1) * MS_PER_DAY,
             )
             .group_by(day)
         )
@@ -363,6 +525,36 @@ class Store:
         anew = "version = excluded.version, is_change = 1, " if is_change else ""
         on_conflict = f"ON CONFLICT (stage, user_id, day) DO UPDATE SET {anew} attempts = 0, error = NULL"
         bulk_insert(connection, "dirty_days", entries, on_conflict)
+
+    def mark_touched(self, connection: Connection, touched: pd.DataFrame) -> None:
+        """List as work the days of points that change, and days beside them in whose buffer these points lie.
+
+        Parameters
+        ----------
+        connection : Connection
+            A transaction that writes.
+        touched : DataFrame
+            The columns of `TOUCHED_DTYPES`.
+        """
+        days = [touched[["user_id", "day"]].drop_duplicates()]
+        settings_of = self.settings_of(connection, set(touched["user_id"].tolist()), readable_only=True)
+        plain = [user_id for user_id, settings in settings_of.items() if not settings.labels_points]
+        labelled = touched[~touched["user_id"].isin(plain)]
+        if len(labelled):
+            starts = labelled["day"] * MS_PER_DAY
+            before = labelled[["device_id"]].assign(lo_ms=labelled["lo_ms"] - BUFFER_MS, hi_ms=starts - 1)
+            after = labelled[["device_id"]].assign(lo_ms=starts + MS_PER_DAY, hi_ms=labelled["hi_ms"] + BUFFER_MS)
+            beside = pd.concat([before, after])
+            _fill(connection, "spans", beside[beside["lo_ms"] <= beside["hi_ms"]])
+            query = text(
+                f"""
+                SELECT DISTINCT user_id, hi_ms / {MS_PER_DAY} AS day FROM spans JOIN devices USING (device_id)
+                WHERE EXISTS (SELECT 1 FROM points AS p WHERE p.device_id = spans.device_id
+                                                          AND p.time_ms BETWEEN spans.lo_ms AND spans.hi_ms)
+                """
+            )
+            days.append(fetch_frame(connection, query, {"user_id": "int64", "day": "int64"}))
+        self.mark(connection, "segments", pd.concat(days).drop_duplicates())
 
     def revive(
         self,
@@ -478,9 +670,16 @@ class Store:
         return fetch_frame(connection, query, dtypes | {"path": "object"})
 
     def replace_segments(
-        self, connection: Connection, made: pd.DataFrame, user_of: Mapping[int, int], claimed: pd.DataFrame
+        self,
+        connection: Connection,
+        made: pd.DataFrame,
+        made_noise: pd.DataFrame,
+        user_of: Mapping[int, int],
+        claimed: pd.DataFrame,
     ) -> None:
-        """Put `made` in the place of all segments of the `claimed` days, and list the days that changed for `tracks`.
+        """Put what was made in the place of all segments and noise of the `claimed` days.
+
+        The days whose segments changed are listed for `tracks`.
 
         Parameters
         ----------
@@ -488,6 +687,8 @@ class Store:
             A transaction that writes.
         made : DataFrame
             The segments of the claimed days.
+        made_noise : DataFrame
+            The noise of the claimed days, with the columns of `NOISE_DTYPES`.
         user_of : mapping of int to int
             The user of each device.
         claimed : DataFrame
@@ -522,7 +723,35 @@ class Store:
             bulk_insert(connection, "segments", made.merge(changed)[list(SEGMENT_DTYPES)])
             changed = changed.assign(user_id=changed["device_id"].map(user_of))
             self.mark(connection, "tracks", changed[["user_id", "day"]].drop_duplicates())
+        self._replace_noise(connection, made_noise, device_days)
         self.clear(connection, "segments", claimed)
+
+    def _replace_noise(self, connection: Connection, made: pd.DataFrame, device_days: pd.DataFrame) -> None:
+        _fill(connection, "spans", _day_spans(device_days))
+        query = text(
+            f"""
+            SELECT {", ".join(f"n.{name}" for name in NOISE_DTYPES)} FROM spans JOIN noise AS n
+              ON n.device_id = spans.device_id AND n.time_ms BETWEEN spans.lo_ms AND spans.hi_ms
+            """
+        )
+        stored = fetch_frame(connection, query, NOISE_DTYPES)
+        key = list(NOISE_DTYPES)
+        both = [
+            frame.assign(day=frame["time_ms"] // MS_PER_DAY).merge(device_days[["device_id", "day"]])[key]
+            for frame in (made, stored)
+        ]
+        compared = both[0].merge(both[1], how="outer", indicator=True)
+        gone, new = (compared.loc[compared["_merge"] == side, key] for side in ("right_only", "left_only"))
+        if len(gone):
+            where = "device_id = :device_id AND time_ms = :time_ms AND lon = :lon AND lat = :lat"
+            connection.execute(text(f"DELETE FROM noise WHERE {where}"), _records(gone))
+        bulk_insert(connection, "noise", new)
+
+    def count_noise(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> dict[int, int]:
+        """Return the number of points set aside of each day that has any, from `lo_day` to `hi_day` inclusive."""
+        return self._count_by_day(connection, noise, lo_day, hi_day, user_ids)
 
     def count_segment_points(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
@@ -573,23 +802,31 @@ class Store:
 
     # Tracks ---------------------------------------------------------------------------------------------------------
 
-    def track_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
-        """Return id, device, time, points and digests of the tracks that touch `spans`.
+    def item_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
+        """Return the tracks and stays that touch `spans`, as far as they are compared: the columns of `ITEM_DTYPES`.
 
-        Tracks of a device do not overlap, so of those that start before a span only the last can reach into it.
+        Items of a device do not overlap, so of those that start before a span only the last can reach into it.
         """
         _fill(connection, "spans", spans[list(SPAN_DTYPES)])
-        query = text(
+        names = ", ".join(f"t.{name}" for name in ITEM_DTYPES if name not in ("item_id", "is_stay"))
+        queries = [
             f"""
-            SELECT {", ".join(f"t.{name}" for name in TRACK_HEAD_DTYPES)} FROM spans JOIN tracks AS t
+            SELECT t.{key}, {is_stay}, {names} FROM spans JOIN {table} AS t
               ON t.device_id = spans.device_id AND t.started_ms <= spans.hi_ms AND t.ended_ms >= spans.lo_ms
-             AND t.started_ms >= coalesce((SELECT max(started_ms) FROM tracks AS earlier
+             AND t.started_ms >= coalesce((SELECT max(started_ms) FROM {table} AS earlier
                                            WHERE earlier.device_id = spans.device_id
                                              AND earlier.started_ms < spans.lo_ms), spans.lo_ms)
-            ORDER BY t.device_id, t.started_ms, t.ended_ms
             """
-        )
-        return fetch_frame(connection, query, TRACK_HEAD_DTYPES)
+            for is_stay, (table, key) in enumerate((("tracks", "track_id"), ("stays", "stay_id")))
+        ]
+        return fetch_frame(connection, text(" UNION ALL ".join(queries)), ITEM_DTYPES)
+
+    def count_stays(self, connection: Connection, lo_day: int, hi_day: int) -> dict[int, int]:
+        """Return the number of stays that start on each day that has any, from `lo_day` to `hi_day` inclusive."""
+        day = (stays.c.started_ms // MS_PER_DAY).label("day")
+        within = (stays.c.started_ms >= lo_day * MS_PER_DAY, stays.c.started_ms < (hi_day + 1) * MS_PER_DAY)
+        query = select(day, func.count()).where(*within).group_by(day)
+        return {int(number): int(count) for number, count in connection.execute(query)}
 
     def track_sums(self, connection: Connection, lo_day: int, hi_day: int) -> pd.DataFrame:
         """Return `tracks` and `length_mm` by `day`, of each day from `lo_day` to `hi_day` on which tracks start."""
@@ -628,11 +865,73 @@ class Store:
 
     def replace_tracks(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
         """Delete tracks by id, and insert frames of tracks."""
-        ids = [{"track_id": track_id} for track_id in gone]
+        self._replace_items(connection, tracks, gone, made)
+
+    def replace_stays(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
+        """Delete stays by id, and insert frames of stays."""
+        self._replace_items(connection, stays, gone, made)
+
+    def _replace_items(
+        self, connection: Connection, table: Table, gone: Iterable[str], made: Iterable[pd.DataFrame]
+    ) -> None:
+        (key,) = table.primary_key.columns
+        ids = [{"gone": item_id} for item_id in gone]
         if ids:
-            connection.execute(text("DELETE FROM tracks WHERE track_id = :track_id"), ids)
+            connection.execute(delete(table).where(key == bindparam("gone")), ids)
         for frame in made:
-            bulk_insert(connection, "tracks", frame)
+            bulk_insert(connection, table.name, frame)
+
+    def replace_item_days(self, connection: Connection, gone: Iterable[str], made: pd.DataFrame) -> None:
+        """Delete the shares of some tracks and stays in days, and insert others (columns of `ITEM_DAY_DTYPES`)."""
+        ids = [{"gone": item_id} for item_id in gone]
+        if ids:
+            connection.execute(delete(item_days).where(item_days.c.item_id == bindparam("gone")), ids)
+        bulk_insert(connection, "item_days", made[list(ITEM_DAY_DTYPES)].astype(ITEM_DAY_DTYPES))
+
+    def day_sums(
+        self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
+    ) -> pd.DataFrame:
+        """Return what users did on their days: sums of the shares that tracks and stays have in them.
+
+        Parameters
+        ----------
+        names : collection of str, optional
+            Users; by default all.
+        lo_day, hi_day : int, optional
+            First and last day in the time zone of each user; by default all.
+
+        Returns
+        -------
+        DataFrame
+            The columns of `DAY_SUM_DTYPES`, sorted by user and day. `tracks` and `stays` are those under way on the
+            day.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        sums = [func.sum(item_days.c[name]) for name in DAY_SUM_DTYPES if name in item_days.c and name != "local_day"]
+        query = (
+            select(
+                users.c.name,
+                item_days.c.local_day,
+                func.sum(1 - item_days.c.is_stay),
+                func.sum(item_days.c.is_stay),
+                *sums,
+            )
+            .select_from(item_days.join(users))
+            .where(
+                true() if lo_day is None else item_days.c.local_day >= lo_day,
+                true() if hi_day is None else item_days.c.local_day <= hi_day,
+                _of_users(item_days.c.user_id, user_ids),
+            )
+            .group_by(users.c.name, item_days.c.local_day)
+            .order_by(users.c.name, item_days.c.local_day)
+        )
+        with self.read() as connection:
+            return fetch_frame(connection, query, DAY_SUM_DTYPES)
 
     def read_tracks(
         self,
@@ -664,31 +963,57 @@ class Store:
         UnknownUser
             If one of the users is not in the database.
         """
+        return self._read_items(tracks, TRACK_DTYPES, names, lo_day, hi_day, rows)
+
+    def read_stays(
+        self,
+        names: Collection[str] | None = None,
+        lo_day: int | None = None,
+        hi_day: int | None = None,
+        *,
+        rows: int = 10_000,
+    ) -> Iterator[pd.DataFrame]:
+        """Stream stays as `read_tracks` does tracks: the columns of `STAY_DTYPES`, and `is_ongoing`.
+
+        A stay is going on if nothing comes after it.
+        """
+        is_ongoing: ColumnElement[bool] = literal_column(f"NOT {IS_EARLIER.format('stays')}")
+        return self._read_items(stays, STAY_DTYPES, names, lo_day, hi_day, rows, is_ongoing=is_ongoing)
+
+    def _read_items(
+        self,
+        table: Table,
+        dtypes: Mapping[str, Any],
+        names: Collection[str] | None,
+        lo_day: int | None,
+        hi_day: int | None,
+        rows: int,
+        **more: ColumnElement[Any],
+    ) -> Iterator[pd.DataFrame]:
         user_ids = None if names is None else self.user_ids(names)
-        earlier = exists().where(
-            points.c.device_id == tracks.c.device_id,
-            tuple_(points.c.time_ms, points.c.lon, points.c.lat)
-            < tuple_(tracks.c.started_ms, tracks.c.start_lon, tracks.c.start_lat),
-        )
-        columns: list[Any] = [tracks.c[name] for name in TRACK_DTYPES if name != "break_reason"]
-        reason = case((earlier, tracks.c.break_reason), else_="start")
+        is_later: ColumnElement[bool] = literal_column(IS_LATER.format(table.name))
+        reason = case((is_later, table.c.break_reason), else_="start")
+        plain = {name: dtype for name, dtype in dtypes.items() if name != "break_reason"}
+        (key,) = table.primary_key.columns
         query = (
-            select(users.c.name, devices.c.name, *columns, reason)
-            .select_from(tracks.join(devices).join(users))
+            select(users.c.name, devices.c.name, *(table.c[name] for name in plain), reason, *more.values())
+            .select_from(table.join(devices).join(users))
             .where(
-                true() if lo_day is None else tracks.c.started_ms >= lo_day * MS_PER_DAY,
-                true() if hi_day is None else tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+                true() if lo_day is None else table.c.started_ms >= lo_day * MS_PER_DAY,
+                true() if hi_day is None else table.c.started_ms < (hi_day + 1) * MS_PER_DAY,
                 _of_users(devices.c.user_id, user_ids),
             )
-            .order_by(users.c.name, devices.c.name, tracks.c.started_ms, tracks.c.ended_ms, tracks.c.track_id)
+            .order_by(users.c.name, devices.c.name, table.c.started_ms, table.c.ended_ms, key)
         )
-        dtypes = {"user": "object", "device": "object"}
-        dtypes |= {name: dtype for name, dtype in TRACK_DTYPES.items() if name != "break_reason"}
-        return self._stream(query, dtypes | {"break_reason": "object"}, rows)
+        named = {"user": "object", "device": "object", **plain, "break_reason": "object"}
+        return self._stream(query, named | dict.fromkeys(more, "bool"), rows)
 
     def _stream(self, query: Select[Any], dtypes: Mapping[str, Any], rows: int) -> Iterator[pd.DataFrame]:
         with self.read() as connection:
             yield from fetch_frames(connection, query, dtypes, rows)
+
+
+_same_point = and_(*(points.c[name] == noise.c[name] for name in ("device_id", "time_ms", "lon", "lat")))
 
 
 def version_ms(version: int) -> int:

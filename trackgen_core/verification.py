@@ -1,20 +1,20 @@
-"""Does what is stored still follow from the points? Three questions, asked independently of how it was made."""
+"""Does what is stored still follow from the points? Some questions, asked independently of how it was made."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, text
 
 from trackgen_core.generation import Window, compare_chains, user_by_device
-from trackgen_core.merging import find_seams, finish, merge
+from trackgen_core.merging import connect, find_chains, make_tracks
 from trackgen_core.points import MS_PER_DAY, day_date
-from trackgen_core.segmentation import NO_BREAK, segment
+from trackgen_core.segmentation import BUFFER_MS, segment
+from trackgen_core.settings import Settings
 from trackgen_core.store import STAGES, Store
 
-COMPARED: Final = ("ended_ms", "points", "length_mm", "duration_ms", "elevation_gain_cm", "digest", "path")
+COMPARED: Final = ("ended_ms", "points", "length_mm", "duration_ms", "moving_ms", "elevation_gain_cm", "digest", "path")
 
 
 class Verdict(NamedTuple):
@@ -27,10 +27,10 @@ class Verdict(NamedTuple):
 
 
 def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
-    """Say where points are in no segment, or in several, or chains of segments are not what is stored as tracks.
+    """Say where points are neither noise nor in a segment, or in several, or chains are not what is stored.
 
-    Every point is in exactly one segment of its day, and every segment in exactly one chain; a chain of two points or
-    more is a track, one of a single point is leftover.
+    Every point is noise or in exactly one segment of its day, and every segment in exactly one chain; a chain is a
+    stay, a track, or a single point that is left over.
 
     Parameters
     ----------
@@ -45,21 +45,25 @@ def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
         settled = readable - _behind(store, connection, lo_day - 1, hi_day + 1)
         points = store.count_points(connection, lo_day, hi_day, settled)
         in_segments = store.count_segment_points(connection, lo_day, hi_day, settled)
+        noise = store.count_noise(connection, lo_day, hi_day, settled)
         faults = [
-            f"{day_date(day)}: {points.get(day, 0)} points, but {in_segments.get(day, 0)} in segments"
-            for day in sorted({*points, *in_segments})
-            if points.get(day) != in_segments.get(day)
+            f"{day_date(day)}: {points.get(day, 0)} points, but {in_segments.get(day, 0)} in segments and "
+            f"{noise.get(day, 0)} set aside"
+            for day in sorted({*points, *in_segments, *noise})
+            if points.get(day, 0) != in_segments.get(day, 0) + noise.get(day, 0)
         ]
         chains = compare_chains(store, connection, Window(lo_day, hi_day, tuple(sorted(settled))))
         days = chains.heads["day"]
         if len(days):  # chains may reach into days with work
             settled -= _behind(store, connection, int(days.min()) - 1, int(days.max()) + 1)
-        mine = chains.devices.index[chains.devices["user_id"].isin(settled)]
-        missing = chains.heads[chains.heads["chain"].isin(chains.to_make)].drop_duplicates("chain")
-        missing = missing[missing["device_id"].isin(mine)]
-        faults += [f"{day_date(int(day))}: a chain of segments has no track" for day in missing["day"]]
-        gone = chains.gone[chains.gone["device_id"].isin(mine)]
-        faults += [f"track {track_id} is no chain of segments" for track_id in gone["track_id"]]
+        user_of = user_by_device(chains.devices)
+        missing = chains.to_make[chains.to_make["device_id"].map(user_of).isin(settled)]
+        faults += [
+            f"{day_date(day)}: a chain of segments has no {'stay' if is_stay else 'track'}"
+            for day, is_stay in zip(missing["day"].tolist(), missing["is_stay"].tolist(), strict=True)
+        ]
+        for what, gone in (("track", chains.gone_tracks), ("stay", chains.gone_stays)):
+            faults += [f"{what} {item_id} is no chain of segments" for item_id in gone]
     return Verdict(faults, len(every - settled))
 
 
@@ -78,6 +82,28 @@ def overlaps(store: Store, lo_day: int, hi_day: int) -> Verdict:
     ).bindparams(lo_ms=lo_day * MS_PER_DAY, hi_ms=(hi_day + 1) * MS_PER_DAY)
     with store.read() as connection:
         return Verdict([f"track {track} overlaps {before}" for track, before in connection.execute(query)])
+
+
+def wrong_days(store: Store, lo_day: int, hi_day: int) -> Verdict:
+    """Say which tracks and stays, of those that start from `lo_day` to `hi_day`, are not the sum of their days."""
+    query = text(
+        """
+        WITH items AS (
+            SELECT track_id AS item_id, 'track' AS what, points, length_mm, moving_ms, 0 AS rest_ms,
+                   coalesce(elevation_gain_cm, 0) AS gain_cm FROM tracks
+            WHERE started_ms >= :lo_ms AND started_ms < :hi_ms
+            UNION ALL
+            SELECT stay_id, 'stay', 0, 0, 0, duration_ms, 0 FROM stays
+            WHERE started_ms >= :lo_ms AND started_ms < :hi_ms
+        )
+        SELECT what, i.item_id FROM items AS i LEFT JOIN item_days AS d USING (item_id)
+        GROUP BY what, i.item_id, i.points, i.length_mm, i.moving_ms, i.rest_ms, i.gain_cm
+        HAVING (i.points, i.length_mm, i.moving_ms, i.rest_ms, i.gain_cm) IS DISTINCT FROM
+               (sum(d.points), sum(d.length_mm), sum(d.moving_ms), sum(d.rest_ms), sum(d.gain_cm))
+        """
+    ).bindparams(lo_ms=lo_day * MS_PER_DAY, hi_ms=(hi_day + 1) * MS_PER_DAY)
+    with store.read() as connection:
+        return Verdict([f"{what} {item_id} is not the sum of its days" for what, item_id in connection.execute(query)])
 
 
 def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, seed: int = 0) -> Verdict:
@@ -107,10 +133,10 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
             if user_id not in settings_of or user_id in behind:
                 left_out.add(user_id)
                 continue
-            points = store.points_of_track(connection, device_id, started_ms, ended_ms)
-            segments = segment(points.assign(device_id=np.int64(device_id)), settings_of[user_id])
-            seams = find_seams(segments, settings_of[user_id])
-            made = finish(merge(segments, seams), seams.reason[seams.reason != NO_BREAK], devices)
+            lo_ms, hi_ms = (started_ms // MS_PER_DAY) * MS_PER_DAY, (ended_ms // MS_PER_DAY + 1) * MS_PER_DAY
+            points = store.points_of_device(connection, device_id, lo_ms - BUFFER_MS, hi_ms + BUFFER_MS)
+            emit = (points["time_ms"] >= lo_ms) & (points["time_ms"] < hi_ms)
+            made = _tracks_of_points(points.assign(emit=emit), settings_of[user_id], devices)
             same = made[made["track_id"] == stored["track_id"]]
             if same.empty:
                 faults.append(f"track {stored['track_id']} does not follow from the points")
@@ -121,6 +147,11 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
                 if value != stored[name] and not (pd.isna(value) and pd.isna(stored[name]))
             ]
     return Verdict(faults, len(left_out))
+
+
+def _tracks_of_points(points: pd.DataFrame, settings: Settings, devices: pd.DataFrame) -> pd.DataFrame:
+    segments = segment(points, settings).segments
+    return make_tracks(find_chains(*connect(segments, settings)), devices)
 
 
 def _behind(store: Store, connection: Connection, lo_day: int, hi_day: int) -> set[int]:

@@ -1,7 +1,7 @@
 """The assets: points come from outside, segments are made day by day, tracks are merged across midnight."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,10 +61,11 @@ class Generation(dg.Config):
     kinds={"python", "pandas"},
 )
 def segments(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
-    """Runs of points without a break, cut at midnight UTC.
+    """Runs of points without a break, on the way or at rest, cut at midnight UTC; noise is set aside.
 
-    A new segment starts after a pause longer than `minutes_between_routes`, or after a hop that the distance rule does
-    not believe. Making a day again replaces exactly this day.
+    A new segment starts after a pause longer than `minutes_between_routes`, after a hop that the distance rule does not
+    believe, and where a stay begins or ends. Six hours on either side of a day are looked at. Making a day again
+    replaces exactly this day.
     """
     _generate(context, "segments", config, database.store)
 
@@ -77,12 +78,24 @@ def segments(context: dg.AssetExecutionContext, config: Generation, database: Tr
     kinds={"python", "pandas"},
 )
 def tracks(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
-    """Journeys: segments joined across midnight where the same rule that cuts segments finds no break.
+    """Journeys, and the stays between them: segments joined across midnight where the rules find no break.
 
-    A track belongs to the day on which it starts, however many days it lasts. Making a day again rebuilds every track
-    that touches it.
+    A track or stay belongs to the day on which it starts, however many days it lasts. Making a day again rebuilds every
+    one that touches it.
     """
     _generate(context, "tracks", config, database.store)
+
+
+daily_summaries = dg.AssetSpec(
+    "daily_summaries",
+    deps=[tracks],
+    description="What users did on each of their days: kilometres, moving time, tracks, stays, rest, climb. The step "
+    "that makes tracks writes them in the same transaction; a partition is the day in the time zone of each user. A "
+    "journey over midnight counts on both days, each with its share, so the days add up to the tracks.",
+    partitions_def=daily,
+    group_name=GROUP,
+    kinds={"sqlite"},
+)
 
 
 @dataclass
@@ -106,6 +119,8 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
     if not made[0].failures:
         for day, values in made[0].metadata.items():
             context.add_asset_metadata(values, partition_key=key_of(day))
+        if stage == "tracks":
+            _report_summaries(context, store, made[0].metadata)
         return
     if stage == "segments" and TRACKS in context.job_def.asset_layer.selected_asset_keys:
         # The step of the tracks will not start after this one failed, but nobody shall wait for somebody else's day.
@@ -116,7 +131,27 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
             if day not in failed:
                 event = dg.AssetMaterialization(dg.AssetKey(one.stage), partition=key_of(day), metadata=values)
                 context.log_event(event)
+        if one.stage == "tracks":
+            _report_summaries(context, store, set(one.metadata) - failed)
     raise _failure(store, made)
+
+
+def _report_summaries(context: dg.AssetExecutionContext, store: Store, days: Collection[int]) -> None:
+    """Report the summaries of days, which were written along with their tracks."""
+    if not days:
+        return
+    sums = store.day_sums(lo_day=min(days), hi_day=max(days)).groupby("local_day").sum(numeric_only=True)
+    sums = sums.reindex(sorted(days)).fillna(0).astype("int64")
+    columns = {
+        "km": sums["length_mm"] / 1e6,
+        "moving_hours": sums["moving_ms"] / 3.6e6,
+        "rest_hours": sums["rest_ms"] / 3.6e6,
+        "tracks": sums["tracks"],
+        "stays": sums["stays"],
+        "climb_m": sums["gain_cm"] / 100,
+    }
+    for day, values in _by_day(columns).items():
+        context.log_event(dg.AssetMaterialization(daily_summaries.key, partition=key_of(day), metadata=values))
 
 
 def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> Made:
@@ -214,16 +249,22 @@ def _metadata(stage: Stage, stats: pd.DataFrame) -> dict[int, dict[str, Any]]:
     """Return the metadata of each partition: what is stored of the day, and what it cost to make."""
     km = stats["length_mm"] / 1e6
     columns = {
-        "segments": {"points": stats["points"], "segments": stats["segments"]},
+        "segments": {"points": stats["points"], "segments": stats["segments"], "noise": stats["noise"]},
         "tracks": {
             "points": stats["points"],
             "segments": stats["segments"],
             "tracks": stats["tracks"],
             "km": km,
+            "stays": stats["stays"],
+            "noise": stats["noise"],
             "leftover": stats["leftover"],
         },
     }[stage]
     columns |= {"seconds": stats["seconds"].round(4), "peak_memory_mb": stats["peak_memory_mb"].round(1)}
+    return _by_day(columns)
+
+
+def _by_day(columns: Mapping[str, pd.Series]) -> dict[int, dict[str, Any]]:
     rows = pd.DataFrame(columns).to_dict("index")
     return {int(day): values for day, values in rows.items()}  # type: ignore[call-overload,misc]
 

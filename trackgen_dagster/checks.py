@@ -7,7 +7,7 @@ from typing import Final
 
 import dagster as dg
 
-from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_tracks
+from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_days, wrong_tracks
 from trackgen_dagster.assets import tracks
 from trackgen_dagster.partitions import days_of_run
 from trackgen_dagster.resources import TrackStore
@@ -18,7 +18,7 @@ SHOWN: Final = 20
 
 @dg.asset_check(asset=tracks)
 def points_conserved(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """Every point is in exactly one track, or is counted as leftover."""
+    """Every point is in exactly one of: a track, a stay, what is set aside as noise, what is left over."""
     return _result(context, lambda lo_day, hi_day: lost_points(database.store, lo_day, hi_day))
 
 
@@ -33,6 +33,12 @@ def sample_recomputed(context: dg.AssetCheckExecutionContext, database: TrackSto
     """A few tracks, computed anew from their points, equal what is stored."""
     seed = zlib.crc32(context.run.run_id.encode())
     return _result(context, lambda lo_day, hi_day: wrong_tracks(database.store, lo_day, hi_day, seed=seed))
+
+
+@dg.asset_check(asset=tracks)
+def days_add_up(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
+    """The shares of tracks and stays in days add up to the tracks and stays, to the millimetre and millisecond."""
+    return _result(context, lambda lo_day, hi_day: wrong_days(database.store, lo_day, hi_day))
 
 
 def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], Verdict]) -> dg.AssetCheckResult:

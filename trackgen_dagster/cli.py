@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT: Final = 3000
 MODES: Final = ("bulk", "incremental", "daily")
 EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
+STAY_FORMATS: Final = ("csv", "geojson", "parquet")
 IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
 
 
@@ -102,6 +103,9 @@ def _check_end(ctx: click.Context, param: click.Parameter, end: int | None) -> i
 end_option = click.option("--end", type=Day(), metavar="DAY", callback=_check_end, help="Last day, inclusive.")
 workers_option = click.option(
     "--workers", "-w", type=click.IntRange(1), metavar="N", help="Processes; by default one a core."
+)
+output_option = click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -229,7 +233,8 @@ def _print_summary(summary: SessionSummary) -> None:
         return
     click.echo(f"Session {summary.session} ({summary.mode}) {summary.status} in {summary.duration_s:.1f} s")
     click.echo(f"  {summary.days:,} days from {summary.start} to {summary.end}, {summary.points:,} points")
-    click.echo(f"  {summary.tracks:,} tracks, {summary.distance_km:,.1f} km; {summary.leftover:,} points in no track")
+    click.echo(f"  {summary.tracks:,} tracks, {summary.distance_km:,.1f} km; {summary.stays:,} stays")
+    click.echo(f"  {summary.noise:,} points set aside as noise, {summary.leftover:,} left over")
 
 
 @main.group()
@@ -268,9 +273,7 @@ def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_jso
 @start_option
 @end_option
 @click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
-@click.option(
-    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
-)
+@output_option
 def tracks_export(users: Sequence[str], start: int | None, end: int | None, format_: str, output: Path | None) -> None:
     """Export tracks that start from --start to --end."""
     from trackgen_core.export import export_tracks
@@ -311,8 +314,128 @@ def _output(path: Path | None) -> Iterator[BinaryIO]:
 
 
 @main.group()
+def stays() -> None:
+    """List and export stays: times spent in one place."""
+
+
+@stays.command("list")
+@users_option
+@start_option
+@end_option
+@json_option
+def stays_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """List stays, one a line."""
+    from trackgen_core.export import stay_properties
+    from trackgen_core.home import open_store
+
+    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in stay_properties(batch)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'started (UTC)':<18}{'hours':>8} {'lon':>11} {'lat':>10} {'within':>7}{'points':>8}  user device")
+    for stay in found:
+        click.echo(
+            f"{stay['started_at'][:16].replace('T', ' '):<18}{stay['duration_s'] / 3600:>7.2f}"
+            f"{'+' if stay['ongoing'] else ' '} {stay['lon']:>11.5f} {stay['lat']:>10.5f} {stay['radius_m']:>5.0f} m"
+            f"{stay['points']:>8}  {stay['user']} {stay['device']}"
+        )
+
+
+@stays.command("export")
+@users_option
+@start_option
+@end_option
+@click.option("--format", "format_", type=click.Choice(STAY_FORMATS), default="csv", show_default=True)
+@output_option
+def stays_export(users: Sequence[str], start: int | None, end: int | None, format_: str, output: Path | None) -> None:
+    """Export stays that start from --start to --end."""
+    from trackgen_core.export import export_stays
+    from trackgen_core.home import open_store
+
+    batches = open_store().read_stays(users or None, start, end)
+    with _output(output) as out:
+        count = export_stays(batches, out, format_)
+    if output:
+        click.echo(f"{count:,} stays written to {output}")
+
+
+@main.command()
+@users_option
+@click.option("--start", type=Day(), metavar="DAY", is_eager=True, required=True, help="First day, YYYY-MM-DD (UTC).")
+@click.option("--end", type=Day(), metavar="DAY", callback=_check_end, help="Last day; by default the first.")
+@json_option
+def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -> None:
+    """Show tracks, stays and gaps of some days in their order, and why each begins where it does."""
+    from trackgen_core.export import iso_times
+    from trackgen_core.home import open_store
+    from trackgen_core.timeline import timeline as lines
+
+    rows = lines(open_store(), users or None, start, start if end is None else end)
+    rows["started_at"], rows["ended_at"] = iso_times(rows["started_ms"]), iso_times(rows["ended_ms"])
+    rows["distance_m"] = rows["length_mm"] / 1000
+    names = ["user", "device", "kind", "started_at", "ended_at", "points", "distance_m", "reason"]
+    if as_json:
+        click.echo(json.dumps(rows[names].to_dict("records"), indent=2, ensure_ascii=False))
+        return
+    of = None
+    for row in rows.to_dict("records"):
+        if of != (row["user"], row["device"]):
+            of = (row["user"], row["device"])
+            click.echo(f"{row['user']} {row['device']} (UTC)")
+        times = f"{row['started_at'][:16].replace('T', ' ')} to {row['ended_at'][11:16]}"
+        amount = f"{row['distance_m'] / 1000:,.2f} km" if row["kind"] == "track" else ""
+        hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
+        click.echo(f"  {times:<26}{row['kind']:<7}{hours:>7.2f} h {amount:>12}  {row['reason']}")
+
+
+@main.command()
+@users_option
+@start_option
+@end_option
+@json_option
+def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """Sum up days: distance, moving time, tracks, stays, rest and climb.
+
+    Days are those of each user's time zone. A journey over midnight counts on both, each with its share.
+    """
+    from trackgen_core.export import day_properties
+    from trackgen_core.home import open_store
+
+    found = list(day_properties(open_store().day_sums(users or None, start, end)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'day':<11}{'km':>10}{'moving':>9}{'tracks':>8}{'rest':>9}{'stays':>7}{'climb':>9}  user")
+    for day in found:
+        click.echo(
+            f"{day['day']:<11}{day['distance_m'] / 1000:>10.2f}{day['moving_s'] / 3600:>7.2f} h{day['tracks']:>8}"
+            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  {day['user']}"
+        )
+
+
+@main.group()
 def points() -> None:
-    """Delete points."""
+    """Export and delete points."""
+
+
+@points.command("export")
+@users_option
+@start_option
+@end_option
+@click.option("--noise", "noise_only", is_flag=True, help="Only points that are set aside.")
+@output_option
+def points_export(
+    users: Sequence[str], start: int | None, end: int | None, noise_only: bool, output: Path | None
+) -> None:
+    """Export points as CSV; the column `noise` says why a point is set aside."""
+    from trackgen_core.export import export_points
+    from trackgen_core.home import open_store
+
+    batches = open_store().read_all_points(users or None, start, end, noise_only=noise_only)
+    with _output(output) as out:
+        count = export_points(batches, out)
+    if output:
+        click.echo(f"{count:,} points written to {output}")
 
 
 @points.command("delete")
@@ -351,7 +474,11 @@ def settings_show(user: str, as_json: bool) -> None:
 @click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
 @json_option
 def settings_set(user: str, assignments: Sequence[str], as_json: bool) -> None:
-    """Change settings; the next `generate` makes the user's tracks by them."""
+    """Change settings; the next `generate` makes the user's tracks by them.
+
+    `preset=dawarich` stands for a time gap only, without stays and noise; `preset=strict` for the distance rule
+    `strict`; `preset=default` for the defaults.
+    """
     from trackgen_core.home import open_store
     from trackgen_core.settings import parse_assignments
 
@@ -365,7 +492,8 @@ def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
         return
     changed = settings.changed()
     for name, value in values.items():
-        click.echo(f"{name}={value}{'' if name in changed else '   (default)'}")
+        text = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"{name}={text}{'' if name in changed else '   (default)'}")
 
 
 @main.group()

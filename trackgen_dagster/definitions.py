@@ -15,8 +15,8 @@ from trackgen_dagster.sensors import SENSORS
 os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 defs = dg.Definitions(
-    assets=[assets.points, assets.segments, assets.tracks],
-    asset_checks=[checks.points_conserved, checks.no_overlap, checks.sample_recomputed],
+    assets=[assets.points, assets.segments, assets.tracks, assets.daily_summaries],
+    asset_checks=[checks.points_conserved, checks.no_overlap, checks.sample_recomputed, checks.days_add_up],
     jobs=[generate, inbox, cleanup],
     schedules=SCHEDULES,
     sensors=SENSORS,

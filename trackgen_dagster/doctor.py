@@ -77,7 +77,8 @@ def _examine_store(store: Store, found: Findings) -> None:
         totals = day_stats(store, lo_day, hi_day).sum()
         found.facts["days with points"] = f"{days['day'].nunique():,}, {day_date(lo_day)} to {day_date(hi_day)}"
         found.facts["tracks"] = f"{totals['tracks']:,}, {totals['length_mm'] / 1e6:,.1f} km"
-        found.facts["points in no track"] = f"{totals['leftover']:,}"
+        found.facts["stays"] = f"{totals['stays']:,}"
+        found.facts["points set aside"] = f"{totals['noise']:,} as noise, {totals['leftover']:,} left over"
     changed = {stage: rows[rows["is_change"] == 1] for stage, rows in dirty.items()}
     found.facts["work to do"] = ", ".join(f"{len(rows):,} days of {stage}" for stage, rows in changed.items())
     listed_ms = [listed for rows in changed.values() for listed in rows["listed_ms"].tolist()]

@@ -82,6 +82,8 @@ class SessionSummary:
     points: int = 0
     tracks: int = 0
     distance_km: float = 0.0
+    stays: int = 0
+    noise: int = 0
     leftover: int = 0
     duration_s: float = 0.0
     listed_before_start: int = 0
@@ -465,6 +467,8 @@ def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -
         summary.days += hi - lo + 1
         summary.points += int(totals["points"])
         summary.tracks += int(totals["tracks"])
+        summary.stays += int(totals["stays"])
+        summary.noise += int(totals["noise"])
         summary.leftover += int(totals["leftover"])
         summary.distance_km += int(totals["length_mm"]) / 1e6
     summary.distance_km = round(summary.distance_km, 6)

@@ -39,8 +39,8 @@ from trackgen_core.generation import (
     user_by_device,
 )
 from trackgen_core.geodesy import link_lengths_mm, pair_lengths_mm, round_half_away
-from trackgen_core.merging import find_seams, merge
-from trackgen_core.segmentation import BREAK_REASONS, break_reasons, segment
+from trackgen_core.merging import Seams, connect, merge
+from trackgen_core.segmentation import BREAK_REASONS, NO_BREAK, break_reasons, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
@@ -123,18 +123,18 @@ def test_the_size_of_windows_changes_nothing(case, size: int) -> None:
 
 
 def expected_stats(points: Sequence[Point], rules: dict[str, Settings]) -> dict[str, Counter[int]]:
-    names = ("points", "segments", "tracks", "length_mm", "leftover")
-    counts: dict[str, Counter[int]] = {name: Counter() for name in names}
-    for (user, _device), trail in groupby(reference.distinct(points), key=lambda point: (point.user, point.device)):
-        for _reason, run in reference.runs(trail, rules.get(user, Settings())):
-            counts["points"].update(map(world.day, run))
-            counts["segments"].update(set(map(world.day, run)))
-            if len(run) < 2:
-                counts["leftover"][world.day(run[0])] += 1
-            else:
-                counts["tracks"][world.day(run[0])] += 1
-                counts["length_mm"][world.day(run[0])] += sum(reference.link_mm(a, b) for a, b in pairwise(run))
-    return counts
+    line = reference.timeline(points, rules)
+    lengths: Counter[int] = Counter()
+    for track in line.tracks:
+        lengths[track.started_ms // DAY_MS] += track.length_mm
+    return {
+        "points": Counter(map(world.day, reference.distinct(points))),
+        "tracks": Counter(track.started_ms // DAY_MS for track in line.tracks),
+        "length_mm": lengths,
+        "stays": Counter(stay.started_ms // DAY_MS for stay in line.stays),
+        "noise": Counter(world.day(point) for point, _ in line.noise),
+        "leftover": Counter(map(world.day, line.leftover)),
+    }
 
 
 @slow
@@ -168,28 +168,37 @@ def segments_of(points: Sequence[Point], rules: Settings) -> pd.DataFrame:
     numbers: dict[tuple[str, str], int] = {}
     frame = world.frame(distinct)
     frame["device_id"] = [numbers.setdefault((point.user, point.device), len(numbers)) for point in distinct]
-    return segment(frame, rules)
+    return segment(frame, rules).segments
+
+
+def cut(segments: pd.DataFrame, seams: Seams, cuts: Sequence[int]) -> Iterator[tuple[pd.DataFrame, Seams]]:
+    """Cut segments into parts; what a part begins with joins nothing in it."""
+    for a, b in pairwise([0, *cuts, len(segments)]):
+        if a < b:
+            part = Seams(*(column[a:b].copy() for column in seams))
+            part.reason[0] = BREAK_REASONS.index("time_gap")
+            yield segments.iloc[a:b], part
 
 
 @patient
 @given(data=st.data(), rules=strategies.settings())
 def test_merging_parts_first_changes_no_column(data: DataObject, rules: Settings) -> None:
-    segments = segments_of(data.draw(strategies.histories(rules=rules)), rules)
+    segments, seams = connect(segments_of(data.draw(strategies.histories(rules=rules)), rules), rules)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(segments)), max_size=5)))
-    parts = [segments.iloc[a:b] for a, b in pairwise([0, *cuts, len(segments)])]
-    merged = pd.concat([merge(part, find_seams(part, rules)) for part in parts if len(part)] or [segments])
-
-    at_once = merge(segments, find_seams(segments, rules))
-    by_parts = merge(merged, find_seams(merged, rules)) if len(merged) else merged
-    pd.testing.assert_frame_equal(by_parts.reset_index(drop=True), at_once.reset_index(drop=True), check_exact=True)
+    at_once = merge(segments, seams)
+    if len(segments):
+        merged = pd.concat([merge(*part) for part in cut(segments, seams, cuts)])
+        starts = (seams.reason != NO_BREAK) | np.isin(np.arange(len(segments)), cuts)
+        by_parts = merge(merged, Seams(*(column[starts] for column in seams)))
+        pd.testing.assert_frame_equal(by_parts.reset_index(drop=True), at_once.reset_index(drop=True), check_exact=True)
 
 
 @patient
 @given(data=st.data(), rules=strategies.settings())
 def test_merged_segments_are_the_runs_of_the_reference(data: DataObject, rules: Settings) -> None:
+    rules = rules.model_copy(update={"noise_filter": False, "stop_minutes": 0, "split_at_midnight": False})
     points = data.draw(strategies.histories(rules=rules))
-    segments = segments_of(points, rules)
-    chains = merge(segments, find_seams(segments, rules))
+    chains = merge(*connect(segments_of(points, rules), rules))
     runs = [
         run
         for _, trail in groupby(reference.distinct(points), key=lambda point: (point.user, point.device))
