@@ -72,6 +72,11 @@ def day_date(day: int) -> date:
     return date.fromordinal(EPOCH.toordinal() + day)
 
 
+def iso_time(time_ms: int) -> str:
+    """Return an instant as ISO 8601 in UTC with milliseconds."""
+    return f"{np.datetime_as_string(np.datetime64(int(time_ms), 'ms'), unit='ms')}Z"
+
+
 class Validated(NamedTuple):
     """What `validate` made of a frame."""
 

@@ -124,6 +124,18 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
         raise SettingsError("; ".join(_explain(fault) for fault in error.errors())) from None
 
 
+def change_settings(old: Settings | None, values: Mapping[str, Any]) -> Settings:
+    """Return settings with some values changed; with a `preset`, the others become what it says.
+
+    Raises
+    ------
+    SettingsError
+        As by `make_settings`.
+    """
+    kept = old.changed() if old and "preset" not in values else {}
+    return make_settings(kept | dict(values))
+
+
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
     """Split `KEY=VALUE` texts.
 

@@ -52,7 +52,7 @@ from trackgen_core.schema import (
     users,
 )
 from trackgen_core.segmentation import BUFFER_MS, SEGMENT_DTYPES
-from trackgen_core.settings import Settings, SettingsError, make_settings
+from trackgen_core.settings import Settings, SettingsError, change_settings, make_settings
 
 Stage = Literal["segments", "tracks"]
 STAGES: Final[tuple[Stage, Stage]] = ("segments", "tracks")
@@ -269,8 +269,7 @@ class Store:
                 old = _read_settings(name, stored)
             except SettingsError:
                 old = None
-            kept = old.changed() if old and "preset" not in values else {}
-            new = make_settings(kept | dict(values))
+            new = change_settings(old, values)
             if new != old:
                 changed = json.dumps(new.changed(), sort_keys=True)
                 connection.execute(users.update().where(users.c.user_id == user_id).values(settings=changed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
@@ -10,9 +10,9 @@ import pandas as pd
 
 from trackgen_core.generation import Window, chains_of, compare_chains, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
-from trackgen_core.merging import MIDNIGHT, STAY, is_track
+from trackgen_core.merging import MIDNIGHT, STAY, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
-from trackgen_core.segmentation import BREAK_REASONS
+from trackgen_core.segmentation import BREAK_REASONS, empty_segments, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
@@ -63,6 +63,83 @@ def timeline(store: Store, names: Collection[str] | None, lo_day: int, hi_day: i
         _line(part, settings_of[user_of[int(part["device_id"].to_numpy()[0])]])
         for _, part in chains[within].groupby("device_id")
     ]
+    return _together(lines, devices)
+
+
+def preview(store: Store, name: str, lo_day: int, hi_day: int, settings: Settings) -> tuple[pd.DataFrame, int]:
+    """Return the time line that a user's points would give by some settings; nothing is written.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    name : str
+        The user.
+    lo_day, hi_day : int
+        First and last day; nothing is seen beyond them but what the labels of their fixes need.
+    settings : Settings
+        The rules.
+
+    Returns
+    -------
+    line : DataFrame
+        The columns of `LINE_DTYPES`.
+    noise : int
+        How many points would be set aside.
+
+    Raises
+    ------
+    UnknownUser
+        If there is no such user.
+    """
+    user_ids = store.user_ids([name])
+    with store.read() as connection:
+        devices = store.devices(connection, user_ids)
+        made = [segment(batch, settings) for batch in store.read_points(connection, lo_day, hi_day, user_ids)]
+    segments = pd.concat([one.segments for one in made], ignore_index=True) if made else empty_segments()
+    chains = find_chains(*connect(segments.drop(columns="path"), settings))
+    lines = [_line(part, settings) for _, part in chains.groupby("device_id")]
+    return _together(lines, devices), sum(len(one.noise) for one in made)
+
+
+def compare(line: pd.DataFrame, other: pd.DataFrame) -> tuple[dict[str, tuple[float, float]], pd.DataFrame]:
+    """Compare two time lines.
+
+    Returns
+    -------
+    sums : dict
+        Some figures of both.
+    changes : DataFrame
+        The rows that are only in one of them, in the order of time, with `sign`: "-" or "+".
+    """
+    key = ["user", "device", "kind", "started_ms", "ended_ms"]
+    both = line.merge(other[key], on=key)[key].assign(in_both=True)
+    changes = [
+        one.merge(both, on=key, how="left").assign(sign=sign).query("in_both.isna()")
+        for sign, one in (("-", line), ("+", other))
+    ]
+    ordered = pd.concat(changes).sort_values(["device", "started_ms", "sign"], kind="stable", ignore_index=True)
+    return {name: (figure(line), figure(other)) for name, figure in FIGURES.items()}, ordered
+
+
+def _hours(line: pd.DataFrame) -> pd.Series:
+    return (line["ended_ms"] - line["started_ms"]) / 3.6e6
+
+
+FIGURES: Final[dict[str, Callable[[pd.DataFrame], float]]] = {
+    "tracks": lambda line: int((line["kind"] == "track").sum()),
+    "km": lambda line: round(float(line["length_mm"].sum()) / 1e6, 2),
+    "hours in tracks": lambda line: round(float(_hours(line[line["kind"] == "track"]).sum()), 2),
+    "longest track, h": lambda line: round(float(_hours(line[line["kind"] == "track"]).max() or 0), 2),
+    "stays": lambda line: int((line["kind"] == "stay").sum()),
+    "hours in stays": lambda line: round(float(_hours(line[line["kind"] == "stay"]).sum()), 2),
+    "hours in gaps": lambda line: round(float(_hours(line[line["kind"] == "gap"]).sum()), 2),
+    "left over": lambda line: int((line["kind"] == "point").sum()),
+}
+"""What is compared of two time lines."""
+
+
+def _together(lines: list[pd.DataFrame], devices: pd.DataFrame) -> pd.DataFrame:
     frame = pd.concat(lines) if lines else pd.DataFrame(columns=["device_id", *LINE_DTYPES])
     frame[["user", "device"]] = devices.loc[frame["device_id"], ["user", "device"]].to_numpy()
     frame = frame[list(LINE_DTYPES)].astype(LINE_DTYPES)

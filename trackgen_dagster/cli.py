@@ -382,10 +382,49 @@ def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -
         if of != (row["user"], row["device"]):
             of = (row["user"], row["device"])
             click.echo(f"{row['user']} {row['device']} (UTC)")
-        times = f"{row['started_at'][:16].replace('T', ' ')} to {row['ended_at'][11:16]}"
-        amount = f"{row['distance_m'] / 1000:,.2f} km" if row["kind"] == "track" else ""
-        hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
-        click.echo(f"  {times:<26}{row['kind']:<7}{hours:>7.2f} h {amount:>12}  {row['reason']}")
+        click.echo(f"  {_line_of(row)}")
+
+
+def _line_of(row: dict[Any, Any]) -> str:
+    """Return a row of a time line as text."""
+    from trackgen_core.points import iso_time
+
+    times = f"{iso_time(row['started_ms'])[:16].replace('T', ' ')} to {iso_time(row['ended_ms'])[11:16]}"
+    amount = f"{row['length_mm'] / 1e6:,.2f} km" if row["kind"] == "track" else ""
+    hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
+    return f"{times:<26}{row['kind']:<7}{hours:>7.2f} h {amount:>12}  {row['reason']}"
+
+
+@main.command()
+@click.option("--user", "-u", required=True, metavar="U")
+@click.option("--start", type=Day(), metavar="DAY", is_eager=True, required=True, help="First day, YYYY-MM-DD (UTC).")
+@click.option("--end", type=Day(), metavar="DAY", callback=_check_end, help="Last day; by default the first.")
+@click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
+@json_option
+def preview(user: str, start: int, end: int | None, assignments: Sequence[str], as_json: bool) -> None:
+    """Show what other settings would give, side by side with those in force; nothing is changed.
+
+    Lines with + would come, lines with - would go.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.settings import change_settings, parse_assignments
+    from trackgen_core.timeline import compare, preview
+
+    store = open_store()
+    now = store.settings(user)
+    then = change_settings(now, parse_assignments(assignments))
+    last = start if end is None else end
+    (line, noise), (other_line, other_noise) = (preview(store, user, start, last, one) for one in (now, then))
+    sums, changes = compare(line, other_line)
+    sums["set aside"] = (noise, other_noise)
+    if as_json:
+        click.echo(json.dumps({"now": {k: v[0] for k, v in sums.items()}, "then": {k: v[1] for k, v in sums.items()}}))
+        return
+    click.echo(f"{'':<20}{'now':>12}{'then':>12}")
+    for name, (one, other) in sums.items():
+        click.echo(f"{name:<20}{one:>12,}{other:>12,}")
+    for row in changes.to_dict("records"):
+        click.echo(f"{row['sign']} {row['device']} {_line_of(row)}")
 
 
 @main.command()
