@@ -11,8 +11,8 @@ import pandas as pd
 from history import DEVICES, as_stored, make_points
 from timing import rates, take_turns
 
-from trackgen_core.geodesy import GEOD
 from trackgen_core import merging
+from trackgen_core.geodesy import GEOD
 from trackgen_core.merging import connect, find_chains
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings, make_settings

@@ -1,13 +1,15 @@
-"""The slow, obviously right implementation of tracks = f(points, settings).
+"""The slow, obviously right implementation of the time line = f(points, settings): tracks, stays and noise.
 
 It says what the result has to be, so that the product can be compared with it on any history and any
-settings. It is written from the words of the design and shares no code with the product (the class that holds
-the settings is all it imports): one point at a time, over the whole history at once, with no chunks, segments,
-seams or database. Nothing here may be made faster at the price of being less plain.
+settings. It is written from the words of `docs/rules.md`, in the order of that page, and shares no code with the
+product (the class that holds the settings is all it imports): one point at a time, over the whole history at
+once, with no chunks, segments, seams or database. Nothing here may be made faster at the price of being less
+plain.
 
 Times are integer ms. The length of a link is its WGS84 geodesic in metres times 1000, a float64 product, then
 rounded half away from zero to integer mm; altitudes become integer cm in the same way. From there on all
-arithmetic is exact.
+arithmetic is exact. What is noise or a stay is decided by places, integer cm along three axes, and by the straight
+lines between them: square roots of integers.
 """
 
 from __future__ import annotations
@@ -15,21 +17,35 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from functools import cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from pyproj import Geod
 
 from trackgen_core.settings import Settings
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
+STAY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")
 WGS84 = Geod(ellps="WGS84")
+AXIS_M = 6378137.0
+FLATTENING = 1 / 298.257223563
+E2 = FLATTENING * (2 - FLATTENING)
+
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+METRE_CM = 100
+
+LONGEST_RUN = 5
+"""No more consecutive fixes than these are a spike, a replay, or an excursion."""
 
 Vertex = tuple[float, float]
 Path = tuple[tuple[Vertex, ...], ...]
+Place = tuple[int, int, int]
 
 
 class Point(NamedTuple):
@@ -39,6 +55,7 @@ class Point(NamedTuple):
     lon: float
     lat: float
     altitude: float | None = None
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Track:
     points: int
     length_mm: int
     duration_ms: int
+    moving_ms: int
     elevation_gain_cm: int | None
     elevation_loss_cm: int | None
     elevation_min_cm: int | None
@@ -63,48 +81,449 @@ class Track:
     path: Path
 
 
+@dataclass(frozen=True)
+class Stay:
+    stay_id: str
+    user: str
+    device: str
+    started_ms: int
+    ended_ms: int
+    points: int
+    lon: float
+    lat: float
+    radius_cm: int
+    break_reason: str
+    is_ongoing: bool
+
+
+@dataclass
+class Timeline:
+    """What has become of every fix, sorted by user, device and time."""
+
+    tracks: list[Track] = field(default_factory=list)
+    stays: list[Stay] = field(default_factory=list)
+    noise: list[tuple[Point, str]] = field(default_factory=list)
+    leftover: list[Point] = field(default_factory=list)
+
+
 def tracks(points: Iterable[Point], settings: Mapping[str, Settings] | Settings) -> tuple[list[Track], int]:
-    """Return the tracks sorted by user, device and start, and the number of points that are left over.
+    """Return the tracks sorted by user, device and start, and the number of points that are left over."""
+    line = timeline(points, settings)
+    return line.tracks, len(line.leftover)
+
+
+def timeline(points: Iterable[Point], settings: Mapping[str, Settings] | Settings) -> Timeline:
+    """Return what becomes of the points.
 
     `settings` holds for everyone, or is by user (a user who is not in it has the defaults).
     """
-    found = []
-    leftover = 0
+    line = Timeline()
     for (user, _device), trail in groupby(distinct(points), key=lambda point: (point.user, point.device)):
         rules = settings if isinstance(settings, Settings) else settings.get(user, Settings())
-        for reason, run in runs(trail, rules):
-            if len(run) < 2:
-                leftover += len(run)
-            else:
-                found.append(make_track(reason, run))
-    return found, leftover
+        fixes = list(trail)
+        noise = noise_among(fixes, rules)
+        line.noise += [(fix, noise[fix]) for fix in fixes if fix in noise]
+        add_items(line, [fix for fix in fixes if fix not in noise], rules)
+    return line
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
     """Return the points in the order of (user, device, time, lon, lat), each of these keys once.
 
-    Where one key came with several altitudes, a known one beats an unknown one, and the larger of two stands.
+    Where one key came with several altitudes, a known one beats an unknown one, and the larger of two stands; and
+    so it is, independently, with accuracies.
     """
-    altitudes: dict[tuple[str, str, int, float, float], float | None] = {}
-    for user, device, time_ms, lon, lat, altitude in points:
+    known: dict[tuple[str, str, int, float, float], tuple[float | None, float | None]] = {}
+    for user, device, time_ms, lon, lat, altitude, accuracy in points:
         key = (user, device, time_ms, float(lon) + 0.0, float(lat) + 0.0)  # -0.0 + 0.0 is 0.0
-        before = altitudes.get(key)
-        if altitude is None or (before is not None and before > altitude):
-            altitude = before
-        altitudes[key] = altitude
-    return [Point(*key, altitudes[key]) for key in sorted(altitudes)]
+        before = known.get(key, (None, None))
+        known[key] = (larger(before[0], altitude), larger(before[1], accuracy))
+    return [Point(*key, *known[key]) for key in sorted(known)]
 
 
-def runs(trail: Iterable[Point], rules: Settings) -> list[tuple[str, list[Point]]]:
-    """Cut the points of one device at every break: (reason of the break before it, its points)."""
-    found: list[tuple[str, list[Point]]] = []
-    for point in trail:
-        reason = break_between(found[-1][1][-1], point, rules) if found else "start"
-        if reason is None:
-            found[-1][1].append(point)
-        else:
-            found.append((reason, [point]))
+def larger(a: float | None, b: float | None) -> float | None:
+    """Return the larger one of those that are known."""
+    return max((value for value in (a, b) if value is not None), default=None)
+
+
+# Words
+
+
+@cache
+def place_cm(lon: float, lat: float) -> Place:
+    """Return the geocentric position at height 0."""
+    lam, phi = math.radians(lon), math.radians(lat)
+    normal = AXIS_M / math.sqrt(1 - E2 * math.sin(phi) ** 2)
+    x = normal * math.cos(phi) * math.cos(lam)
+    y = normal * math.cos(phi) * math.sin(lam)
+    z = normal * (1 - E2) * math.sin(phi)
+    return half_away(x * 100), half_away(y * 100), half_away(z * 100)
+
+
+def place_of(fix: Point) -> Place:
+    return place_cm(fix.lon, fix.lat)
+
+
+def diagonal_cm(extents: Iterable[int]) -> float:
+    """Return the root of the sum of squares, which is an integer."""
+    return math.sqrt(sum(extent * extent for extent in extents))
+
+
+def distance_cm(a: Point, b: Point) -> float:
+    """Return the length of the straight line between two places."""
+    return diagonal_cm(q - p for p, q in zip(place_of(a), place_of(b), strict=True))
+
+
+def box_cm(fixes: Iterable[Point]) -> float:
+    """Return the diagonal of the smallest box along the axes that holds all places."""
+    return diagonal_cm(max(axis) - min(axis) for axis in zip(*map(place_of, fixes), strict=True))
+
+
+def gap_ms(a: Point, b: Point) -> int:
+    """Return the time between two fixes, whichever comes first."""
+    return abs(b.time_ms - a.time_ms)
+
+
+def hop_kmh(a: Point, b: Point) -> float:
+    """Return the speed of the straight hop; in no time it is infinite, unless it leads nowhere."""
+    way_cm, time_ms = distance_cm(a, b), gap_ms(a, b)
+    if way_cm == 0:
+        return 0.0
+    return math.inf if time_ms == 0 else way_cm * 36 / time_ms
+
+
+# Noise
+
+
+def noise_among(fixes: Sequence[Point], rules: Settings) -> dict[Point, str]:
+    """Return the fixes of one device that are set aside, with the reason."""
+    if not rules.noise_filter:
+        return {}
+    noise = dict.fromkeys(coarse_beside_better(fixes, rules), "accuracy")
+    left = [fix for fix in fixes if fix not in noise]
+    noise |= dict.fromkeys(replays(left), "replay")
+    noise |= dict.fromkeys(spikes(left) | last_spikes(left) | last_spikes(left[::-1]), "spike")
+    left = [fix for fix in fixes if fix not in noise]
+    return noise | dict.fromkeys(duplicates(left), "duplicate")
+
+
+def coarse_beside_better(fixes: Sequence[Point], rules: Settings) -> set[Point]:
+    """Return the coarse fixes near better ones."""
+    found = set()
+    for n, fix in enumerate(fixes):
+        if is_coarse(fix, rules):
+            before = next((gap_ms(a, fix) for a in fixes[:n][::-1] if not is_coarse(a, rules)), math.inf)
+            after = next((gap_ms(fix, b) for b in fixes[n + 1 :] if not is_coarse(b, rules)), math.inf)
+            if min(before, after) <= MINUTE_MS or max(before, after) <= 10 * MINUTE_MS:
+                found.add(fix)
     return found
+
+
+def is_coarse(fix: Point, rules: Settings) -> bool:
+    threshold_m = rules.gps_accuracy_threshold
+    return threshold_m is not None and fix.accuracy is not None and fix.accuracy > threshold_m
+
+
+def runs_between(fixes: Sequence[Point]) -> Iterator[tuple[int, int]]:
+    """Yield every run that has a fix before and after it, as `fixes[start:stop]`."""
+    for start in range(1, len(fixes)):
+        for stop in range(start + 1, min(start + LONGEST_RUN, len(fixes) - 1) + 1):
+            yield start, stop
+
+
+def is_quick(way: Sequence[Point]) -> bool:
+    """Tell whether no hop takes more than 30 minutes, and all of them no more than an hour."""
+    hops_ms = [gap_ms(a, b) for a, b in pairwise(way)]
+    return max(hops_ms) <= 30 * MINUTE_MS and sum(hops_ms) <= HOUR_MS
+
+
+def reach_cm(way: Sequence[Point]) -> float:
+    """Return the shorter one of the hops into and out of a run; `way` begins right before it and ends right after."""
+    return min(distance_cm(way[0], way[1]), distance_cm(way[-2], way[-1]))
+
+
+def turns_back(way: Sequence[Point]) -> bool:
+    return distance_cm(way[0], way[-1]) < reach_cm(way)
+
+
+def spikes(fixes: Sequence[Point]) -> set[Point]:
+    """Return the fixes that lead away and back faster than anything around them."""
+    found = set()
+    for start, stop in runs_between(fixes):
+        if is_spike(fixes, start, stop):
+            found |= set(fixes[start:stop])
+    return found
+
+
+def is_spike(fixes: Sequence[Point], start: int, stop: int) -> bool:
+    way = fixes[start - 1 : stop + 1]
+    i, run, j = way[0], way[1:-1], way[-1]
+    if not is_quick(way) or not turns_back(way):
+        return False
+    reach = reach_cm(way)
+    if reach <= 50 * METRE_CM or any(distance_cm(i, fix) <= reach / 2 for fix in run):
+        return False
+
+    before = fixes[max(0, start - 4) : start][::-1]
+    after = fixes[stop : stop + 4]
+    usual = median(speeds_outward(before) + speeds_outward(after))
+
+    def is_too_fast(a: Point, b: Point) -> bool:
+        return hop_kmh(a, b) > 150 and hop_kmh(a, b) > 3 * usual
+
+    def does_not_stand(outward: Sequence[Point]) -> bool:
+        return len(outward) > 1 and gap_ms(*outward[:2]) <= 30 * MINUTE_MS and is_too_fast(*outward[:2])
+
+    if not (is_too_fast(i, run[0]) and is_too_fast(run[-1], j)):
+        return False
+    return not (does_not_stand(before) and does_not_stand(after))
+
+
+def speeds_outward(fixes: Sequence[Point]) -> list[float]:
+    """Return the speeds of those of the first three hops that take any time and end within 30 minutes."""
+    speeds = []
+    for a, b in pairwise(fixes[:4]):
+        if gap_ms(a, b) > 30 * MINUTE_MS or gap_ms(fixes[0], b) > 30 * MINUTE_MS:
+            break
+        if gap_ms(a, b) > 0:
+            speeds.append(hop_kmh(a, b))
+    return speeds
+
+
+def median(speeds: Sequence[float]) -> float:
+    """Return the middle one, the larger one of two; that of nothing is 0."""
+    return sorted(speeds)[len(speeds) // 2] if speeds else 0.0
+
+
+def last_spikes(fixes: Sequence[Point]) -> set[Point]:
+    """Return the spikes at the ends of recordings. Of fixes that are backwards in time, those at the beginnings."""
+    found = set()
+    for stop in range(1, len(fixes) + 1):
+        is_last = stop == len(fixes) or gap_ms(fixes[stop - 1], fixes[stop]) > 30 * MINUTE_MS
+        for start in range(max(1, stop - LONGEST_RUN), stop) if is_last else ():
+            if is_last_spike(fixes, start, stop):
+                found |= set(fixes[start:stop])
+    return found
+
+
+def is_last_spike(fixes: Sequence[Point], start: int, stop: int) -> bool:
+    i, run = fixes[start - 1], fixes[start:stop]
+    if not is_quick([i, *run]):
+        return False
+
+    more = 0
+    for n in range(start - 1, -1, -1):
+        if gap_ms(fixes[n], run[0]) > HOUR_MS or (n < start - 1 and gap_ms(fixes[n], fixes[n + 1]) > 30 * MINUTE_MS):
+            break
+        more += 1
+    if more < 3 or more <= len(run):
+        return False
+
+    in_cm, in_kmh = distance_cm(i, run[0]), hop_kmh(i, run[0])
+    usual = median(speeds_outward(fixes[max(0, start - 4) : start][::-1]))
+    if in_cm <= 50 * METRE_CM or in_kmh <= 250 or in_kmh <= 3 * usual:
+        return False
+    return all(distance_cm(i, fix) > in_cm / 2 > distance_cm(run[0], fix) for fix in run)
+
+
+def replays(fixes: Sequence[Point]) -> set[Point]:
+    """Return the fixes that repeat where the device was before."""
+    found = set()
+    for start, stop in runs_between(fixes):
+        way, run = fixes[start - 1 : stop + 1], fixes[start:stop]
+        if not all(same_position(run[0], fix) for fix in run):
+            continue
+        was_there = [10 * MINUTE_MS <= gap_ms(a, run[0]) <= 3 * HOUR_MS for a in fixes if same_position(a, run[0])]
+        if any(was_there) and is_quick(way) and turns_back(way) and reach_cm(way) > 500 * METRE_CM:
+            found |= set(run)
+    return found
+
+
+def same_position(a: Point, b: Point) -> bool:
+    return (a.lon, a.lat) == (b.lon, b.lat)
+
+
+def duplicates(fixes: Sequence[Point]) -> set[Point]:
+    """Return the fixes that are far from the best one of their instant."""
+    found = set()
+    for _, group in groupby(fixes, key=lambda fix: fix.time_ms):
+        same = list(group)
+        best = min(same, key=lambda fix: math.inf if fix.accuracy is None else fix.accuracy)  # the first of equals
+        found |= {fix for fix in same if distance_cm(best, fix) > 50 * METRE_CM}
+    return found
+
+
+# Stays. A hop is known by the number of the fix with which it begins.
+
+
+@dataclass(frozen=True)
+class Rests:
+    """Where the device rested, by the numbers of its fixes."""
+
+    hops: set[int]
+    """Hops that lie in a stay. Those that follow one another are one stay."""
+    fixes: set[int]
+    """Fixes that are in a stay for another reason than a pause."""
+    left_out: set[int]
+    """Fixes that do not count for the position of their stay."""
+
+
+def rests_among(fixes: Sequence[Point], rules: Settings) -> Rests:
+    """Find the stays among the fixes of one device that are not noise."""
+    if rules.stop_minutes == 0:
+        return Rests(set(), set(), set())
+    radius_cm = rules.stop_radius_m * METRE_CM
+    away = away_fixes(fixes, radius_cm)
+    settled = [n for n in range(len(fixes)) if n not in away]
+    still = still_hops([fixes[n] for n in settled], rules)
+
+    pieces = [(settled[run[0]], settled[run[-1] + 1]) for run in consecutive(still)]  # first and last fix
+
+    hops = {n for first, last in pieces for n in range(first, last)}
+    left_out = set(away)
+    for (_, end), (begin, _) in pairwise(pieces):
+        between = [n for n in settled if end < n < begin]
+        if (
+            gap_ms(fixes[end], fixes[begin]) <= 10 * MINUTE_MS
+            and distance_cm(fixes[end], fixes[begin]) <= radius_cm
+            and all(distance_cm(fixes[end], fixes[n]) <= 2 * radius_cm for n in between)
+        ):
+            hops |= set(range(end, begin))
+            left_out |= set(between)
+        elif (
+            begin == end + 1
+            and gap_ms(fixes[end], fixes[begin]) <= 24 * HOUR_MS
+            and distance_cm(fixes[end], fixes[begin]) <= radius_cm
+        ):
+            hops.add(end)
+
+    rested = {n for hop in hops for n in (hop, hop + 1)}
+    pauses = {n for n, (a, b) in enumerate(pairwise(fixes)) if is_pause(a, b, radius_cm)}
+    return Rests(hops | pauses, rested, left_out)
+
+
+def away_fixes(fixes: Sequence[Point], radius_cm: int) -> set[int]:
+    """Return the fixes of brief excursions."""
+    away = set()
+    for i in range(len(fixes)):
+        for j in range(i + 2, min(i + 1 + LONGEST_RUN, len(fixes) - 1) + 1):
+            if gap_ms(fixes[i], fixes[j]) <= 10 * MINUTE_MS and distance_cm(fixes[i], fixes[j]) <= radius_cm:
+                away |= {
+                    n
+                    for n in range(i + 1, j)
+                    if distance_cm(fixes[i], fixes[n]) > radius_cm and distance_cm(fixes[n], fixes[j]) > radius_cm
+                }
+    return away
+
+
+def still_hops(settled: Sequence[Point], rules: Settings) -> set[int]:
+    """Return the hops between settled fixes in which the device rested."""
+    largest_cm = 2 * rules.stop_radius_m * METRE_CM
+    short_ms = rules.stop_minutes * MINUTE_MS
+    long_ms = max(30 * MINUTE_MS, short_ms)
+    still = hops_in_still_windows(settled, long_ms, largest_cm)
+    for rest in consecutive(hops_in_still_windows(settled, short_ms, largest_cm)):
+        visited = settled[rest[0] : rest[-1] + 2]
+        if gap_ms(visited[0], visited[-1]) < long_ms and box_cm(visited) <= largest_cm:
+            still |= set(rest)
+    return still
+
+
+def hops_in_still_windows(settled: Sequence[Point], length_ms: int, largest_cm: int) -> set[int]:
+    """Return the hops that lie in a still window of this length."""
+    still = set()
+    for n, fix in enumerate(settled):
+        later = next((m for m in range(n, len(settled)) if settled[m].time_ms - fix.time_ms >= length_ms), None)
+        earlier = next((m for m in range(n, -1, -1) if fix.time_ms - settled[m].time_ms >= length_ms), None)
+        for m in (later, earlier):
+            if m is not None and gap_ms(fix, settled[m]) <= 2 * HOUR_MS:
+                first, last = min(n, m), max(n, m)
+                if box_cm(settled[first : last + 1]) <= largest_cm:
+                    still |= set(range(first, last))
+    return still
+
+
+def consecutive(numbers: Iterable[int]) -> list[list[int]]:
+    """Return the numbers in order, cut wherever one is missing."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
+
+
+def is_pause(a: Point, b: Point, radius_cm: int) -> bool:
+    return 2 * HOUR_MS < gap_ms(a, b) <= 24 * HOUR_MS and distance_cm(a, b) <= radius_cm
+
+
+# Breaks, and what is between them
+
+
+def add_items(line: Timeline, fixes: Sequence[Point], rules: Settings) -> None:
+    """Add the tracks, stays and leftovers of one device, whose fixes are not noise."""
+    rests = rests_among(fixes, rules)
+    breaks = {
+        n: reason
+        for n, (a, b) in enumerate(pairwise(fixes))
+        if n not in rests.hops and (reason := break_between(a, b, rules))
+    }
+
+    of_stays: set[int] = set()
+    for hops in consecutive(rests.hops):
+        first, last = hops[0], hops[-1] + 1
+        of_stay = set(range(first, last + 1))
+        if first not in rests.fixes and first > 0 and first - 1 not in breaks:
+            of_stay.remove(first)  # it remains that of the track which ends there
+        if last not in rests.fixes and last < len(fixes) - 1 and last not in breaks:
+            of_stay.remove(last)
+        of_stays |= of_stay
+        reason = "start" if first == 0 else breaks.get(first - 1, "stay")
+        visited = [fixes[n] for n in range(first, last + 1) if n not in rests.left_out]
+        whole = fixes[first : last + 1]
+        line.stays.append(make_stay(reason, whole, visited, len(of_stay), is_ongoing=last == len(fixes) - 1))
+
+    for chain in chains(len(fixes), rests.hops | breaks.keys()):
+        reason = "start" if chain[0] == 0 else breaks.get(chain[0] - 1, "stay")
+        for part, shared in split_at_midnight(chain, fixes, of_stays, rules):
+            own = [n for n in part if n not in of_stays and n not in shared]
+            if len(part) > 1:
+                line.tracks.append(make_track(reason, [fixes[n] for n in part], len(own)))
+            else:
+                line.leftover += [fixes[n] for n in own]
+            if len(part) > 1 or own:  # what is left of a part that is only the end of a stay is the stay
+                reason = "midnight"
+
+
+def chains(count: int, cuts: set[int]) -> list[list[int]]:
+    """Return the numbers of so many fixes, cut at these hops."""
+    found: list[list[int]] = []
+    for n in range(count):
+        if found and n - 1 not in cuts:
+            found[-1].append(n)
+        else:
+            found.append([n])
+    return found
+
+
+def split_at_midnight(
+    chain: Sequence[int], fixes: Sequence[Point], of_stays: set[int], rules: Settings
+) -> list[tuple[list[int], set[int]]]:
+    """Cut a chain of fixes where the user wants it: the fixes of each part, and those it shares with the one before."""
+    parts: list[tuple[list[int], set[int]]] = [([chain[0]], set())]
+    for a, b in pairwise(chain):
+        on_the_way = a not in of_stays and b not in of_stays
+        if rules.split_at_midnight and on_the_way and local_date(fixes[a], rules) != local_date(fixes[b], rules):
+            parts.append(([a], {a}))
+        parts[-1][0].append(b)
+    return parts
+
+
+def local_date(fix: Point, rules: Settings) -> date:
+    """Return the date in the user's time zone."""
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=fix.time_ms)
+    return instant.astimezone(ZoneInfo(rules.timezone)).date()
 
 
 def break_between(a: Point, b: Point, rules: Settings) -> str | None:
@@ -141,13 +560,13 @@ def half_away(value: float) -> int:
     return -nearest if value < 0 else nearest
 
 
-def make_track(reason: str, run: Sequence[Point]) -> Track:
-    """Describe the track of two or more points."""
+def make_track(reason: str, run: Sequence[Point], own: int) -> Track:
+    """Describe the track of two or more vertices, so many of which are fixes of its own."""
     first, last = run[0], run[-1]
     altitudes = [half_away(point.altitude * 100) for point in run if point.altitude is not None]
     climbs = [b - a for a, b in pairwise(altitudes)]
     return Track(
-        track_id=track_id(first),
+        track_id=id_of(NAMESPACE, first),
         user=first.user,
         device=first.device,
         started_ms=first.time_ms,
@@ -156,9 +575,10 @@ def make_track(reason: str, run: Sequence[Point]) -> Track:
         start_lat=first.lat,
         end_lon=last.lon,
         end_lat=last.lat,
-        points=len(run),
+        points=own,
         length_mm=sum(link_mm(a, b) for a, b in pairwise(run)),
         duration_ms=last.time_ms - first.time_ms,
+        moving_ms=sum(gap_ms(a, b) for a, b in pairwise(run) if 2 * link_mm(a, b) >= gap_ms(a, b)),  # 0.5 m/s
         elevation_gain_cm=sum(climb for climb in climbs if climb > 0) if altitudes else None,
         elevation_loss_cm=sum(-climb for climb in climbs if climb < 0) if altitudes else None,
         elevation_min_cm=min(altitudes) if altitudes else None,
@@ -168,10 +588,29 @@ def make_track(reason: str, run: Sequence[Point]) -> Track:
     )
 
 
-def track_id(first: Point) -> str:
-    """Return the id of the track that starts with `first`."""
+def make_stay(reason: str, whole: Sequence[Point], visited: Sequence[Point], points: int, *, is_ongoing: bool) -> Stay:
+    """Describe the stay from the first to the last of these fixes; its position is that of those it visited."""
+    first, last = whole[0], whole[-1]
+    x, y, z = (sum(axis) / len(visited) for axis in zip(*map(place_of, visited), strict=True))
+    return Stay(
+        stay_id=id_of(STAY_NAMESPACE, first),
+        user=first.user,
+        device=first.device,
+        started_ms=first.time_ms,
+        ended_ms=last.time_ms,
+        points=points,
+        lon=round(math.degrees(math.atan2(y, x)), 7),
+        lat=round(math.degrees(math.atan2(z, (1 - E2) * math.hypot(x, y))), 7),
+        radius_cm=half_away(box_cm(visited) / 2),
+        break_reason=reason,
+        is_ongoing=is_ongoing,
+    )
+
+
+def id_of(namespace: uuid.UUID, first: Point) -> str:
+    """Return the id of the track or stay that starts with `first`."""
     name = json.dumps([first.user, first.device, first.time_ms, first.lon, first.lat])
-    return str(uuid.uuid5(NAMESPACE, name))
+    return str(uuid.uuid5(namespace, name))
 
 
 def cut_path(vertices: Sequence[Vertex]) -> Path:

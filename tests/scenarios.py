@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from random import Random
@@ -644,4 +644,8 @@ LATE_DATA = [
     ),
 ]
 
-SCENARIOS = [*BOUNDARIES, *RULES, *LATE_DATA]
+BREAKS_ALONE = {"noise_filter": False, "stop_minutes": 0}
+SCENARIOS = [
+    replace(scenario, settings=BREAKS_ALONE | dict(scenario.settings)) for scenario in (*BOUNDARIES, *RULES, *LATE_DATA)
+]
+"""They are about breaks: noise and stays are off. Those that are about noise and stays are in `scenarios_of_rest`."""

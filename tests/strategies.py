@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from random import Random
 from typing import NamedTuple, TypeVar
 
 from hypothesis import strategies as st
@@ -26,6 +27,99 @@ USERS = ("anna", "bob", "zoë")
 DEVICES = ("", "phone")
 LONGEST_MS = 45 * DAY_MS
 """No history lasts longer; what would come later is left out."""
+
+
+def by_breaks_alone(settings: Settings) -> Settings:
+    """The same settings without noise, stays and days of one's own: only breaks are left."""
+    plain = {"noise_filter": False, "stop_minutes": 0, "split_at_midnight": False, "timezone": "UTC"}
+    return settings.model_copy(update=plain)
+
+
+def settings_of_rest() -> SearchStrategy[Settings]:
+    """Settings by which there is noise and there are stays."""
+    return st.builds(
+        Settings,
+        minutes_between_routes=st.sampled_from([30, 10, 90, 1440, 1]),
+        distance_rule=st.sampled_from(["implausible", "strict", "off"]),
+        noise_filter=st.sampled_from([True, True, True, False]),
+        gps_accuracy_threshold=st.sampled_from([100, None, 30]),
+        stop_minutes=st.sampled_from([10, 10, 5, 1, 30, 0]),
+        stop_radius_m=st.sampled_from([75, 30, 150]),
+        split_at_midnight=st.booleans(),
+        timezone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kolkata"]),
+    )
+
+
+class Episode(NamedTuple):
+    """A part of a life."""
+
+    what: str
+    fixes: int
+    every_ms: int
+    metres: float
+    bearing: float
+    accuracy: float | None
+    random: Random
+    """For what does not matter in detail: jitter, and how far a spike leads."""
+
+
+@st.composite
+def lives(draw: DrawFn, max_points: int = 60) -> list[Point]:
+    """Points of one device of Anna: rests, journeys, spikes, replays, duplicates, creeping, pauses, in any order.
+
+    Times and distances favour the edges of the rules. The points are in the order of time.
+    """
+    episodes = st.builds(
+        Episode,
+        what=st.sampled_from(["rest", "rest", "journey", "journey", "spike", "replay", "duplicates", "creep", "wait"]),
+        fixes=st.integers(1, 14),
+        every_ms=st.sampled_from([m * MINUTE_MS for m in (1, 2, 5, 10, 30, 45, 60, 90)])
+        | st.sampled_from([0, 1000, 10_000, 30_000, 2 * HOUR_MS, 2 * HOUR_MS + 1, 3 * HOUR_MS])
+        | st.sampled_from([10 * MINUTE_MS + 1, 30 * MINUTE_MS + 1, DAY_MS, DAY_MS + 1, 8 * HOUR_MS]),
+        metres=st.sampled_from([0.0, 10.0, 20.0, 49.9, 50.1, 75.0, 75.1, 149.9, 150.1, 300.0, 900.0, 5000.0, 1e6]),
+        bearing=st.sampled_from([90.0, 0.0, 270.0, 180.0, 45.0]),
+        accuracy=st.sampled_from([None, 10.0, 150.0, 50.0]),
+        random=st.randoms(use_true_random=False),
+    )
+    lon, lat = draw(st.sampled_from([(10.0, 0.0), (13.4, 52.5), (179.9995, 0.0), (-77.03, -12.05), (30.0, 89.9995)]))
+    time_ms = int(datetime(2024, 3, 1, tzinfo=UTC).timestamp()) * 1000 + draw(
+        st.sampled_from([8 * HOUR_MS, 23 * HOUR_MS, 0, -1]) | st.integers(-DAY_MS, DAY_MS)
+    )
+    points: list[Point] = []
+    been = [(lon, lat)]
+
+    def moved(metres: float, bearing: float) -> tuple[float, float]:
+        return WGS84.fwd(lon, lat, bearing, metres)[:2]
+
+    def see(where: tuple[float, float], accuracy: float | None, random: Random) -> None:
+        altitude = random.choice([None, 100.0, round(random.uniform(50, 120), 1)])
+        points.append(Point("anna", "phone", time_ms, where[0] + 0.0, where[1] + 0.0, altitude, accuracy))
+
+    for what, fixes, every_ms, metres, bearing, accuracy, random in draw(st.lists(episodes, max_size=12)):
+        if what == "wait":
+            time_ms += every_ms
+            continue
+        been.append((lon, lat))
+        elsewhere = moved(metres, bearing)
+        for number in range(1 if what == "replay" else min(fixes, 6) if what in ("spike", "duplicates") else fixes):
+            far = what in ("spike", "replay", "duplicates")
+            time_ms += 0 if what == "duplicates" else min(every_ms, 5 * MINUTE_MS) if far else every_ms
+            if what == "journey":
+                lon, lat = moved(metres, bearing + random.uniform(-10, 10))
+                see((lon, lat), accuracy, random)
+            elif what == "creep":
+                lon, lat = moved(min(metres, 30.0), bearing)
+                see((lon, lat), accuracy, random)
+            elif what == "rest":
+                see(moved(random.uniform(0, min(metres, 80.0)), random.uniform(0, 360)), accuracy, random)
+            elif what == "replay":
+                see(random.choice(been), accuracy, random)
+            else:
+                see(moved(metres * (1 + 0.01 * number), bearing) if number else elsewhere, accuracy, random)
+        if what in ("spike", "replay"):
+            time_ms += min(every_ms, 5 * MINUTE_MS)
+            see((lon, lat), None, random)
+    return points[:max_points]
 
 
 class Step(NamedTuple):

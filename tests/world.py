@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.reference import Point, Track
-try:
-    from tests.reference import Stay
-except ImportError: pass
+from tests.reference import Point, Stay, Track
 from trackgen_core.database import Database
 from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
 from trackgen_core.importing import add_points
@@ -80,11 +77,11 @@ def tracks(store: Store) -> list[Track]:
     return found
 
 
-def stays(store: Store) -> "list[Stay]":
+def stays(store: Store) -> list[Stay]:
     found = []
     for batch in store.read_stays():
-        for row in batch.astype(object).to_dict("records"):
-            found.append(Stay(**{name: row[name] for name in Stay.__dataclass_fields__}))
+        rows = batch.astype(object).to_dict("records")
+        found.extend(Stay(**{name: row[name] for name in Stay.__dataclass_fields__}) for row in rows)
     return found
 
 
@@ -93,8 +90,8 @@ def noise(store: Store) -> list[tuple[Point, str]]:
     found = []
     for batch in store.read_all_points(noise_only=True):
         batch = batch.astype(object).where(batch.notna(), None)
-        for row in batch.to_dict("records"):
-            found.append((Point(**{name: row[name] for name in Point._fields}), row["noise"]))
+        rows = batch.to_dict("records")
+        found.extend((Point(**{name: row[name] for name in Point._fields}), row["noise"]) for row in rows)
     return found
 
 

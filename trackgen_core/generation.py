@@ -30,7 +30,7 @@ from trackgen_core.segmentation import (
     segment,
 )
 from trackgen_core.settings import Settings
-from trackgen_core.store import NOISE_DTYPES, SPAN_DTYPES, Stage, Store
+from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store
 
 DAYS_PER_WINDOW: Final = 32
 """Days whose segments are made and replaced together."""
@@ -322,7 +322,7 @@ def _settle(
         The stored tracks and stays that touch the widened spans, with the columns of `store.ITEM_DTYPES`.
     """
     settled_heads, settled_items = [], []
-    chains_so_far, reach_ms = 0, 2 * MS_PER_DAY
+    chains_so_far, reach_ms = 0, 2 * MS_PER_DAY - 1
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
         read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
@@ -440,7 +440,7 @@ def _days_of(chains: Chains) -> pd.DataFrame:
     ]
     rested = pd.DataFrame(rests, columns=["chain", "local_day", "rest_ms"]).set_index("chain")
     days = pd.concat([shares, rested]).join(made[["item_id", "user_id", "is_stay"]])
-    return days.fillna(0)
+    return days.reindex(columns=[*ITEM_DAY_DTYPES]).fillna(0)
 
 
 def peak_memory_mb() -> float:

@@ -212,16 +212,23 @@ MIGRATIONS: Final = {
     # What is there stays readable until it is made again, for all of which it is listed.
     2: (
         *(
+            f"ALTER TABLE segments ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
+            for name in ("local_day", "is_stay", "continues")
+        ),
+        *(
             f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"
-            for name in ("local_day", "is_stay", "continues", "moving_ms", *REST_COLUMNS)
+            for name in ("moving_ms", *REST_COLUMNS)
         ),
         "ALTER TABLE segments ADD COLUMN start_cm BIGINT",
         "ALTER TABLE segments ADD COLUMN end_cm BIGINT",
         "ALTER TABLE tracks ADD COLUMN moving_ms BIGINT NOT NULL DEFAULT 0",
+        "UPDATE segments SET digest = 0",
+        "UPDATE tracks SET digest = 0",
         """
         INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
-        SELECT DISTINCT 'segments', user_id, day, 1, CAST(strftime('%s', 'now') AS INTEGER) * 1000, 1 FROM segments JOIN
-        devices USING (device_id) WHERE true ON CONFLICT DO NOTHING
+        SELECT DISTINCT 'segments', user_id, day, now_ms << 20, now_ms, 1
+        FROM segments JOIN devices USING (device_id), (SELECT strftime('%s', 'now') * 1000 AS now_ms)
+        WHERE true ON CONFLICT DO NOTHING
         """,
     ),
 }

@@ -55,7 +55,8 @@ class Generation(dg.Config):
 
 @dg.asset(
     partitions_def=daily,
-    deps=[points],
+    # Six hours on either side of a day decide what its points are.
+    deps=[dg.AssetDep(points, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
     kinds={"python", "pandas"},

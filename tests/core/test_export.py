@@ -29,6 +29,7 @@ NAMES = [
     "Zoë 😀",
     " edge ",
 ]
+MOVING = ("moving_s", "moving_speed_kmh")
 ACROSS = np.array([[179.9, 0.0], [-179.9, 0.0], [-179.8, 0.5]])
 ELEVATIONS = ["elevation_gain_cm", "elevation_loss_cm", "elevation_min_cm", "elevation_max_cm"]
 
@@ -49,6 +50,7 @@ def make_tracks(n: int = 3, **columns: object) -> pd.DataFrame:
             "end_lat": 47.4,
             "length_mm": 12_345_678 + np.arange(n),
             "duration_ms": np.full(n, 61_001),
+            "moving_ms": np.full(n, 30_500),
             "avg_speed_kmh": 728.5807,
             **{name: pd.array([-5] * n, "Int64") for name in ELEVATIONS},
             "break_reason": "time",
@@ -178,7 +180,7 @@ def test_geojson():
         "coordinates": [[[179.9, 0.0], [180.0, 0.0]], [[-180.0, 0.0], [-179.9, 0.0], [-179.8, 0.5]]],
     }
     assert line["id"] == "id-0"
-    assert tuple(line["properties"]) == CSV_COLUMNS
+    assert tuple(line["properties"]) == (*CSV_COLUMNS, *MOVING)
     assert line["properties"]["distance_m"] == 12345.678
     assert line["properties"]["avg_speed_kmh"] == 728.581
     assert line["properties"]["started_at"] == "2024-01-01T00:00:00.000Z"
@@ -233,7 +235,7 @@ def test_parquet():
         "encoding": "WKB",
         "geometry_types": ["LineString", "MultiLineString"],
     }
-    assert file.schema_arrow.names == [*CSV_COLUMNS, "geometry"]
+    assert file.schema_arrow.names == [*CSV_COLUMNS, *MOVING, "geometry"]
     assert str(file.schema_arrow.field("started_at").type) == "timestamp[ms, tz=UTC]"
     rows = file.read().to_pandas()
     assert rows["distance_m"].tolist() == [12345.678, 12345.679, 12345.68]
@@ -250,7 +252,7 @@ def test_no_tracks(batches):
     assert json.loads(export("geojson", *batches)) == {"type": "FeatureCollection", "features": []}
     assert len(ET.fromstring(export("gpx", *batches))) == 0
     table = pq.read_table(io.BytesIO(export("parquet", *batches)))
-    assert (table.num_rows, table.column_names) == (0, [*CSV_COLUMNS, "geometry"])
+    assert (table.num_rows, table.column_names) == (0, [*CSV_COLUMNS, *MOVING, "geometry"])
     assert b"geo" in table.schema.metadata
 
 

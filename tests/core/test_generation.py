@@ -7,7 +7,7 @@ import multiprocessing
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -196,14 +196,14 @@ def test_merging_parts_first_changes_no_column(data: DataObject, rules: Settings
 @patient
 @given(data=st.data(), rules=strategies.settings())
 def test_merged_segments_are_the_runs_of_the_reference(data: DataObject, rules: Settings) -> None:
-    rules = rules.model_copy(update={"noise_filter": False, "stop_minutes": 0, "split_at_midnight": False})
+    rules = strategies.by_breaks_alone(rules)
     points = data.draw(strategies.histories(rules=rules))
     chains = merge(*connect(segments_of(points, rules), rules))
-    runs = [
-        run
-        for _, trail in groupby(reference.distinct(points), key=lambda point: (point.user, point.device))
-        for _, run in reference.runs(trail, rules)
-    ]
+    runs = []
+    for _, trail in groupby(reference.distinct(points), key=lambda point: (point.user, point.device)):
+        fixes = list(trail)
+        cuts = [n for n in range(1, len(fixes)) if reference.break_between(fixes[n - 1], fixes[n], rules)]
+        runs += [fixes[a:b] for a, b in pairwise([0, *cuts, len(fixes)])]
     assert chains["points"].tolist() == [len(run) for run in runs]
     assert chains["length_mm"].tolist() == [sum(reference.link_mm(a, b) for a, b in pairwise(run)) for run in runs]
     paths = [np.frombuffer(path, "<f8").reshape(-1, 2).tolist() for path in chains["path"]]
@@ -360,11 +360,12 @@ def make_segments_with(store: Store, window: Window, meanwhile: Callable[[], obj
     with store.read() as connection:
         user_of = user_by_device(store.devices(connection))
         batches = store.read_points(connection, window.lo_day, window.hi_day, window.user_ids)
-        made = pd.concat([segment(batch, Settings()) for batch in batches], ignore_index=True)
+        made = [segment(batch, Settings()) for batch in batches]
+        segments, noise = (pd.concat(frames, ignore_index=True) for frames in zip(*made, strict=True))
     meanwhile()
     with store.write() as connection:
         store.note_settings(connection, [Settings()])
-        store.replace_segments(connection, made, user_of, claimed)
+        store.replace_segments(connection, segments, noise, user_of, claimed)
 
 
 def listed(store: Store, stage: str) -> list[int]:

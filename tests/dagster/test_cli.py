@@ -83,7 +83,7 @@ HISTORY = [
 def csv_text(points: Sequence[Point]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["user", "device", "timestamp", "lon", "lat", "altitude"])
+    writer.writerow(["user", "device", "timestamp", "lon", "lat", "altitude", "accuracy"])
     writer.writerows(points)
     return out.getvalue()
 

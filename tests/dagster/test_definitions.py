@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 GRAPH = {
     "points": {"deps": {}, "kinds": {"sqlite"}, "executable": False, "backfill": None},
     "segments": {
-        "deps": {"points": (0, 0)},
+        "deps": {"points": (-1, 1)},
         "kinds": {"python", "pandas"},
         "executable": True,
         "backfill": dg.BackfillPolicy.multi_run(366),
@@ -32,10 +32,11 @@ GRAPH = {
         "executable": True,
         "backfill": dg.BackfillPolicy.multi_run(366),
     },
+    "daily_summaries": {"deps": {"tracks": (0, 0)}, "kinds": {"sqlite"}, "executable": False, "backfill": None},
 }
 """Assets, and on which days of others a day of them depends: from the first offset to the last."""
 
-CHECKS = {"no_overlap", "points_conserved", "sample_recomputed"}
+CHECKS = {"days_add_up", "no_overlap", "points_conserved", "sample_recomputed"}
 
 
 def run(*command: str, home: Path, **environment: str) -> str:

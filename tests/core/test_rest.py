@@ -1,0 +1,156 @@
+"""Noise and stays: the scenarios, and histories made of rests, journeys and everything that goes wrong on the way."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from tests import reference, strategies, world
+from tests.reference import Timeline
+from tests.scenarios_of_rest import RESTS, Rest, spell
+from trackgen_core.points import MS_PER_DAY
+from trackgen_core.settings import Settings, make_settings
+from trackgen_core.store import Store
+from trackgen_core.timeline import compare, preview, timeline
+from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_tracks
+
+slow = hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def line_of(store: Store, expected_leftover: Timeline) -> Timeline:
+    """What is stored, with the leftover points of the reference: the database only tells how many they are."""
+    assert world.leftover(store) == len(expected_leftover.leftover)
+    return Timeline(world.tracks(store), world.stays(store), world.noise(store), expected_leftover.leftover)
+
+
+def assert_is(rest: Rest, line: Timeline) -> None:
+    assert spell(line) == rest.line
+    assert {why: [w for _, w in line.noise].count(why) for _, why in line.noise} == dict(rest.noise)
+    items = sorted([*line.tracks, *line.stays], key=lambda one: (one.started_ms, one.ended_ms))
+    if rest.hours:
+        assert [(one.ended_ms - one.started_ms) / 3_600_000 for one in items] == pytest.approx(rest.hours)
+    if rest.metres:
+        assert [one.length_mm / 1000 for one in line.tracks] == pytest.approx(rest.metres, abs=0.05)
+    assert bool(line.stays and line.stays[-1].is_ongoing) == rest.ongoing
+    points = len(reference.distinct(rest.points))
+    assert sum(one.points for one in items) + len(line.noise) + len(line.leftover) == points
+
+
+@pytest.mark.parametrize("rest", RESTS, ids=lambda rest: rest.name)
+def test_scenario(rest: Rest, tmp_path: Path) -> None:
+    expected = reference.timeline(rest.points, make_settings(rest.settings))
+    assert_is(rest, expected)
+    store = world.open_store(tmp_path)
+    store.set_settings("anna", rest.settings)
+    third = max(1, len(rest.points) // 3)
+    for start in range(0, len(rest.points), third):  # as it arrives, judged again each time
+        world.add(store, rest.points[start : start + third])
+        world.generate(store)
+    line = line_of(store, expected)
+    assert line == expected
+    assert_is(rest, line)
+    assert_sound(store)
+
+
+def assert_sound(store: Store) -> None:
+    """Ask every question of the asset checks."""
+    for ask in (lost_points, overlaps, wrong_tracks, wrong_days):
+        assert ask(store, *world.ALL_DAYS).faults == []
+    assert world.dirty(store) == 0
+
+
+@slow
+@given(strategies.lives(), strategies.settings_of_rest(), st.data())
+def test_any_order_of_arrival_and_any_grouping_give_the_reference(points, rules: Settings, data: DataObject) -> None:
+    batches = data.draw(strategies.trickles(points))
+    days = sorted({world.day(point) for point in points})
+    with tempfile.TemporaryDirectory() as folder:
+        store = world.open_store(Path(folder))
+        store.set_settings("anna", rules.model_dump())
+        for batch in batches:
+            world.add(store, batch)
+            for group in data.draw(st.lists(st.sampled_from(days), max_size=2)):
+                world.generate(
+                    store, [group], data.draw(st.sampled_from([["segments"], ["tracks"], ["segments", "tracks"]]))
+                )
+        for group in data.draw(strategies.groupings(days)):
+            world.generate(store, group)
+        world.generate(store)
+        expected = reference.timeline(points, rules)
+        assert line_of(store, expected) == expected
+        assert_sound(store)
+
+        tables = ("segments", "tracks", "stays", "noise", "item_days")
+        before = [world.rows(store, table) for table in tables]
+        for group in data.draw(strategies.groupings(days)):
+            world.generate(store, group)
+        assert [world.rows(store, table) for table in tables] == before
+
+
+@slow
+@given(strategies.lives(), strategies.settings_of_rest(), st.data())
+def test_deleting_points_is_never_having_had_them(points, rules: Settings, data: DataObject) -> None:
+    gone = set(data.draw(st.lists(st.sampled_from(points), max_size=8))) if points else set()
+    times = {point.time_ms for point in gone}
+    rest = [point for point in points if point.time_ms not in times]
+    with tempfile.TemporaryDirectory() as folder:
+        store = world.open_store(Path(folder))
+        store.set_settings("anna", rules.model_dump())
+        world.add(store, points)
+        world.generate(store)
+        world.delete(store, sorted(gone))
+        world.generate(store)
+        expected = reference.timeline(rest, rules)
+        assert line_of(store, expected) == expected
+        assert_sound(store)
+
+
+@slow
+@given(strategies.lives(), strategies.settings_of_rest())
+def test_the_time_line_has_no_hole_and_the_days_add_up(points, rules: Settings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = world.open_store(Path(folder))
+        store.set_settings("anna", rules.model_dump())
+        world.add(store, points)
+        world.generate(store)
+        line = timeline(store, None, *world.ALL_DAYS)
+        for _, rows in line.groupby("device"):
+            assert rows["started_ms"].tolist()[1:] == rows["ended_ms"].tolist()[:-1]
+            assert (rows["ended_ms"] >= rows["started_ms"]).all()
+            assert (rows["reason"] != "").all()
+        assert line["points"].sum() + len(world.noise(store)) == len(reference.distinct(points))
+
+        tracks, stays = world.tracks(store), world.stays(store)
+        sums = store.day_sums().sum(numeric_only=True)
+        assert sums["length_mm"] == sum(track.length_mm for track in tracks)
+        assert sums["moving_ms"] == sum(track.moving_ms for track in tracks)
+        assert sums["gain_cm"] == sum(track.elevation_gain_cm or 0 for track in tracks)
+        assert sums["rest_ms"] == sum(stay.ended_ms - stay.started_ms for stay in stays)
+
+        # A preview by the settings in force is what there is; first and last are told from others only there.
+        (seen, noise), days = preview(store, "anna", *world.ALL_DAYS, rules), world.ALL_DAYS
+        assert noise == len(world.noise(store))
+        assert compare(seen, timeline(store, None, *days))[1].empty
+
+
+def test_a_journey_over_midnight_counts_on_both_days(tmp_path: Path) -> None:
+    store = world.open_store(tmp_path)
+    (night,) = [rest for rest in RESTS if rest.name.startswith("a night drive")]
+    store.set_settings("anna", {"timezone": "Europe/Berlin"})
+    world.add(store, night.points)
+    world.generate(store)
+    (track,) = world.tracks(store)
+    days = store.day_sums()
+    assert (days["local_day"] - track.started_ms // MS_PER_DAY).tolist() == [1]  # 23:00 UTC is midnight in Berlin
+    store.set_settings("anna", {"timezone": "UTC"})
+    world.generate(store)
+    days = store.day_sums()
+    assert days["length_mm"].tolist() == [53_100_000, 54_900_000]
+    assert days["tracks"].tolist() == [1, 1]
+    assert len(world.tracks(store)) == 1
