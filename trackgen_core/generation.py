@@ -361,10 +361,14 @@ def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
 def _clusters(intervals: pd.DataFrame, start: str, end: str) -> pd.Series:
     """Return the number of the cluster of each interval: those of a device that overlap are one.
 
-    They are sorted by device and start. That one begins where the other ends is no overlap: tracks and stays do.
+    They are sorted by device and start. That one begins where the other ends is no overlap, for tracks and stays do,
+    unless it takes no time: then nothing tells that it is not inside the other.
     """
     reached = intervals.groupby("device_id")[end].cummax()
-    apart = (intervals[start] >= reached.shift()) | (intervals["device_id"] != intervals["device_id"].shift())
+    begins_later = (intervals[start] == reached.shift()) & (intervals[end] > intervals[start])
+    apart = (
+        (intervals[start] > reached.shift()) | begins_later | (intervals["device_id"] != intervals["device_id"].shift())
+    )
     return apart.cumsum()
 
 
@@ -401,7 +405,11 @@ def _seams_of(heads: pd.DataFrame) -> Seams:
 def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
     joined = intervals.merge(spans, on="device_id")
     overlaps = (joined["started_ms"] < joined["hi_ms"]) & (joined["ended_ms"] > joined["lo_ms"])
-    return joined[overlaps]
+    # What takes no time cannot overlap; it is inside, also at the edges.
+    inside = joined["started_ms"].between(joined["lo_ms"], joined["hi_ms"]) & (
+        joined["started_ms"] == joined["ended_ms"]
+    )
+    return joined[overlaps | inside]
 
 
 def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator[pd.DataFrame]:

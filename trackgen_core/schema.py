@@ -215,10 +215,7 @@ MIGRATIONS: Final = {
             f"ALTER TABLE segments ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
             for name in ("local_day", "is_stay", "continues")
         ),
-        *(
-            f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"
-            for name in ("moving_ms", *REST_COLUMNS)
-        ),
+        *(f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0" for name in ("moving_ms", *REST_COLUMNS)),
         "ALTER TABLE segments ADD COLUMN start_cm BIGINT",
         "ALTER TABLE segments ADD COLUMN end_cm BIGINT",
         "ALTER TABLE tracks ADD COLUMN moving_ms BIGINT NOT NULL DEFAULT 0",

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from pydantic import Field
 
 from trackgen_core.failures import Backoff
@@ -151,8 +152,13 @@ def _report_summaries(context: dg.AssetExecutionContext, store: Store, days: Col
         "stays": sums["stays"],
         "climb_m": sums["gain_cm"] / 100,
     }
+    batch, last = generate_event_batch_id(), max(days)
     for day, values in _by_day(columns).items():
-        context.log_event(dg.AssetMaterialization(daily_summaries.key, partition=key_of(day), metadata=values))
+        event = dg.AssetMaterialization(daily_summaries.key, partition=key_of(day), metadata=values)
+        # As Dagster itself logs what a step returns for many partitions; `log_event` would store them one by one.
+        DagsterEvent.asset_materialization(
+            context.get_step_execution_context(), event, DagsterEventBatchMetadata(batch, day == last)
+        )
 
 
 def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> Made:

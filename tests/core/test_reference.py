@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from tests.reference import Point, Track, cut_path, distinct, half_away, link_mm, speed_kmh, tracks
+from tests.reference import Point, Track, cut_path, distinct, half_away, link_mm, speed_kmh, timeline, tracks
 from tests.scenarios import (
     ARRIVALS,
+    BREAKS_ALONE,
     SCENARIOS,
     TWO_DEVICES,
     Scenario,
@@ -90,7 +91,7 @@ def test_hops_of_m_and_m_plus_1_mm_are_just_that():
 
 def test_two_devices_braided_would_be_3633_km():
     braided = [point._replace(device="phone") for point in TWO_DEVICES]
-    (track,), _ = tracks(braided, Settings(max_speed_kmh=100_000))
+    (track,), _ = tracks(braided, Settings(**BREAKS_ALONE, max_speed_kmh=100_000))
     assert track.length_mm // 1_000_000 == 3633
 
 
@@ -119,7 +120,7 @@ def test_settings_are_per_user_with_defaults():
 
 
 def test_single_points_between_breaks_are_leftover():
-    found, leftover = tracks([fix(at(hour)) for hour in ("10:00", "12:00", "14:00")], Settings())
+    found, leftover = tracks([fix(at(hour)) for hour in ("10:00", "12:00", "14:00")], Settings(**BREAKS_ALONE))
     assert (found, leftover) == ([], 3)
 
 
@@ -132,7 +133,7 @@ def test_the_reason_of_a_track_is_the_break_right_before_it():
 
 
 def test_a_leftover_first_fix_leaves_the_first_track_with_the_reason_of_its_break():
-    found, leftover = tracks([fix(at("08:00")), *ride("10:00", 2)], Settings())
+    found, leftover = tracks([fix(at("08:00")), *ride("10:00", 2)], Settings(**BREAKS_ALONE))
     assert ([track.break_reason for track in found], leftover) == (["time_gap"], 1)
 
 
@@ -185,6 +186,7 @@ def test_a_track_carries_its_ends_and_its_id():
         "points": 3,
         "length_mm": 1_200_000,
         "duration_ms": 120_000,
+        "moving_ms": 120_000,
         "elevation_gain_cm": None,
         "elevation_loss_cm": None,
         "elevation_min_cm": None,
@@ -262,10 +264,12 @@ def test_order_batches_and_repeats_of_arrival_change_nothing(data, case):
 
 @patient
 @given(case=cases())
-def test_every_point_is_in_exactly_one_track_or_left_over(case):
+def test_every_point_is_in_exactly_one_place(case):
     points, rules = case
-    found, leftover = tracks(points, rules)
-    assert sum(track.points for track in found) + leftover == len(distinct(points))
+    line = timeline(points, rules)
+    found = line.tracks
+    of_items = sum(item.points for item in [*line.tracks, *line.stays])
+    assert of_items + len(line.noise) + len(line.leftover) == len(distinct(points))
     assert [(t.user, t.device, t.started_ms) for t in found] == sorted((t.user, t.device, t.started_ms) for t in found)
     assert len(set(ids(found))) == len(found)
     for before, after in pairwise(found):
