@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, text
 
@@ -68,20 +69,18 @@ def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
 
 
 def overlaps(store: Store, lo_day: int, hi_day: int) -> Verdict:
-    """Say which tracks of one device overlap in time, of those that start from `lo_day` to `hi_day`."""
-    query = text(
-        """
-        SELECT t.track_id, earlier.track_id FROM tracks AS t JOIN tracks AS earlier
-          ON earlier.device_id = t.device_id
-         AND (earlier.started_ms, earlier.ended_ms, earlier.track_id) < (t.started_ms, t.ended_ms, t.track_id)
-         AND earlier.started_ms >= (SELECT coalesce(max(started_ms), t.started_ms) FROM tracks AS last
-                                    WHERE last.device_id = t.device_id AND last.started_ms < t.started_ms)
-         AND earlier.ended_ms > t.started_ms
-        WHERE t.started_ms >= :lo_ms AND t.started_ms < :hi_ms
-        """
-    ).bindparams(lo_ms=lo_day * MS_PER_DAY, hi_ms=(hi_day + 1) * MS_PER_DAY)
+    """Say which tracks and stays of one device overlap in time, of those that touch the days from `lo_day` to
+    `hi_day`."""
     with store.read() as connection:
-        return Verdict([f"track {track} overlaps {before}" for track, before in connection.execute(query)])
+        devices = store.devices(connection).index.to_numpy()
+        span = {"lo_ms": lo_day * MS_PER_DAY, "hi_ms": (hi_day + 1) * MS_PER_DAY - 1}
+        items = store.item_heads(connection, pd.DataFrame({"device_id": devices}).assign(**span))
+    items = items.sort_values(["device_id", "started_ms", "ended_ms", "item_id"], ignore_index=True)
+    reached = items.groupby("device_id")["ended_ms"].cummax().shift()
+    same_device = items["device_id"] == items["device_id"].shift()
+    late = np.flatnonzero(same_device & (items["started_ms"] < reached))
+    kind, item_id = np.where(items["is_stay"] == 1, "stay", "track"), items["item_id"].to_numpy()
+    return Verdict([f"{kind[n]} {item_id[n]} overlaps {kind[n - 1]} {item_id[n - 1]}" for n in late.tolist()])
 
 
 def wrong_days(store: Store, lo_day: int, hi_day: int) -> Verdict:

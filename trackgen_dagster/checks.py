@@ -24,7 +24,7 @@ def points_conserved(context: dg.AssetCheckExecutionContext, database: TrackStor
 
 @dg.asset_check(asset=tracks)
 def no_overlap(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """No two tracks of a device are at the same time."""
+    """No two tracks or stays of a device are at the same time."""
     return _result(context, lambda lo_day, hi_day: overlaps(database.store, lo_day, hi_day))
 
 

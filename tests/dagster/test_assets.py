@@ -32,7 +32,7 @@ from trackgen_dagster.event_log import BatchedSqliteEventLogStorage
 from trackgen_dagster.partitions import RANGE_TAGS, day_of, key_of
 
 BOTH = ("segments", "tracks")
-CHECKS = {"points_conserved", "no_overlap", "sample_recomputed"}
+CHECKS = {"points_conserved", "no_overlap", "sample_recomputed", "days_add_up"}
 MINUTE = 60_000
 
 
@@ -250,20 +250,18 @@ def test_a_run_for_a_user_who_does_not_exist_fails_and_says_so(instance: dg.Dags
 
 def counts(points: Sequence[Point], rules: Settings) -> dict[str, Counter[str]]:
     """What the metadata has to say, counted by the reference: of each day, by name."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in ("points", "segments", "tracks", "mm", "leftover")}
-    for _, trail in groupby(reference.distinct(points), key=lambda point: (point.user, point.device)):
-        on_trail = list(trail)
-        for day, chunk in groupby(on_trail, key=world.day):
-            of_day = list(chunk)
-            found["points"][key_of(day)] += len(of_day)
-            found["segments"][key_of(day)] += len(reference.runs(of_day, rules))
-        for _reason, chain in reference.runs(on_trail, rules):
-            found["leftover"][key_of(world.day(chain[0]))] += len(chain) == 1
-    for track in reference.tracks(points, rules)[0]:
-        day = key_of(track.started_ms // strategies.DAY_MS)
-        found["tracks"][day] += 1
-        found["mm"][day] += track.length_mm
-    return found
+    line = reference.timeline(points, rules)
+    lengths: Counter[str] = Counter()
+    for track in line.tracks:
+        lengths[key_of(track.started_ms // strategies.DAY_MS)] += track.length_mm
+    return {
+        "points": Counter(key_of(world.day(point)) for point in reference.distinct(points)),
+        "tracks": Counter(key_of(track.started_ms // strategies.DAY_MS) for track in line.tracks),
+        "stays": Counter(key_of(stay.started_ms // strategies.DAY_MS) for stay in line.stays),
+        "mm": lengths,
+        "noise": Counter(key_of(world.day(point)) for point, _ in line.noise),
+        "leftover": Counter(key_of(world.day(point)) for point in line.leftover),
+    }
 
 
 def test_metadata_of_each_partition_is_what_the_reference_counts(
@@ -275,8 +273,8 @@ def test_metadata_of_each_partition_is_what_the_reference_counts(
     result = run(fresh_instance, with_a_day_more)
     expected = counts(points, Settings())
     for asset, names in (
-        ("segments", ("points", "segments")),
-        ("tracks", ("points", "segments", "tracks", "leftover")),
+        ("segments", ("points", "noise")),
+        ("tracks", ("points", "tracks", "stays", "noise", "leftover")),
     ):
         found = metadata_by_day(result, asset)
         assert list(found) == [key_of(day) for day in with_a_day_more]
@@ -286,6 +284,7 @@ def test_metadata_of_each_partition_is_what_the_reference_counts(
             if asset == "tracks":
                 assert values.pop("km") == pytest.approx(expected["mm"][day] / 1e6, abs=1e-9)
             busy = expected["points"][day] > 0
+            assert (values.pop("segments") > 0) == busy
             assert (values.pop("seconds") > 0) == (values.pop("peak_memory_mb") > 0) == busy
             assert not values
     assert expected["leftover"].total() == 2 * len(DAYS)
@@ -309,10 +308,10 @@ PLANTED = {
     ),
     "a track is there twice, a second later": (
         "INSERT INTO tracks SELECT 'twin', device_id, started_ms + 1000, ended_ms + 1000, start_lon, start_lat, "
-        "end_lon, end_lat, points, length_mm, duration_ms, avg_speed_kmh, elevation_gain_cm, elevation_loss_cm, "
-        "elevation_min_cm, elevation_max_cm, break_reason, settings_id, digest, path "
+        "end_lon, end_lat, points, length_mm, duration_ms, moving_ms, avg_speed_kmh, elevation_gain_cm, "
+        "elevation_loss_cm, elevation_min_cm, elevation_max_cm, break_reason, settings_id, digest, path "
         "FROM tracks ORDER BY started_ms LIMIT 1",
-        {"points_conserved", "no_overlap", "sample_recomputed"},
+        {"points_conserved", "no_overlap", "sample_recomputed", "days_add_up"},
     ),
     "a track ends too late": (
         "UPDATE tracks SET ended_ms = ended_ms + 86400000 WHERE started_ms = (SELECT min(started_ms) FROM tracks)",
@@ -320,7 +319,7 @@ PLANTED = {
     ),
     "a length is wrong by 1 mm": (
         "UPDATE tracks SET length_mm = length_mm + 1 WHERE started_ms = (SELECT min(started_ms) FROM tracks)",
-        {"sample_recomputed"},
+        {"sample_recomputed", "days_add_up"},
     ),
     "a point is moved behind the work list's back": (
         "UPDATE points SET lat = 45.001 WHERE time_ms = (SELECT min(time_ms) + 60000 FROM points)",
@@ -456,7 +455,7 @@ def events(fresh_instance: dg.DagsterInstance, store: Store) -> list[dg.EventLog
     result = run(fresh_instance, DAYS)
     entries = list(fresh_instance.all_logs(result.run_id))
     made = [entry for entry in entries if entry.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
-    assert len(made) == 2 * len(DAYS)
+    assert len(made) == 3 * len(DAYS)  # segments, tracks and daily summaries
     return entries
 
 

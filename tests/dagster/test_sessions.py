@@ -267,7 +267,7 @@ def test_old_sessions_are_forgotten_and_partitions_are_not(instance: dg.DagsterI
     assert {asset: materialized(instance, asset) for asset in ("segments", "tracks")} == before
     assert world.tracks(store) == tracks
     events = instance.get_event_records(dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION))
-    assert len({(record.asset_key, record.partition_key) for record in events}) == len(events) == 2 * DAYS
+    assert len({(record.asset_key, record.partition_key) for record in events}) == len(events) == 3 * DAYS
     # Nothing of it is done again, and no file of the runs is left.
     assert generate(store, instance, workers=1).runs == []
     home = Path(os.environ["DAGSTER_HOME"])
