@@ -54,7 +54,8 @@ def make(file: Path, preset: str) -> Made:
         stays = pd.concat([pd.DataFrame(columns=["user", *STAY_DTYPES]), *store.read_stays()])
         with store.read() as connection:
             points, noise = (
-                connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() for table in ("points", "noise")
+                connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+                for table in ("points", "noise")
             )
         store.database.close()
         return Made(tracks, stays, points, noise)
@@ -68,8 +69,9 @@ def table(folder: Path) -> None:
         for preset in PRESETS:
             made = make(folder / name, preset)
             left = made.points - made.noise - made.tracks["points"].sum() - made.stays["points"].sum()
+            km = made.tracks["length_mm"].sum() / 1e6
             print(
-                f"| {name.split('.')[0]} | {preset} | {len(made.tracks):,} | {made.tracks['length_mm'].sum() / 1e6:,.0f} "
+                f"| {name.split('.')[0]} | {preset} | {len(made.tracks):,} | {km:,.0f} "
                 f"| {len(made.stays):,} | {made.tracks['moving_ms'].sum() / 3.6e6:,.1f} "
                 f"| {made.tracks['duration_ms'].max() / 3.6e6:,.1f} h | {made.noise:,} | {left:,} |"
             )

@@ -323,6 +323,9 @@ def is_last_spike(fixes: Sequence[Point], start: int, stop: int) -> bool:
     usual = median(speeds_outward(fixes[max(0, start - 4) : start][::-1]))
     if in_cm <= 50 * METRE_CM or in_kmh <= 250 or in_kmh <= 3 * usual:
         return False
+    to_i_kmh = hop_kmh(fixes[start - 2], i)
+    if to_i_kmh > 250 and to_i_kmh > 3 * usual:
+        return False
     return all(distance_cm(i, fix) > in_cm / 2 > distance_cm(run[0], fix) for fix in run)
 
 
@@ -331,12 +334,14 @@ def replays(fixes: Sequence[Point]) -> set[Point]:
     found = set()
     for start, stop in runs_between(fixes):
         way, run = fixes[start - 1 : stop + 1], fixes[start:stop]
-        if not all(same_position(run[0], fix) for fix in run):
-            continue
-        was_there = [10 * MINUTE_MS <= gap_ms(a, run[0]) <= 3 * HOUR_MS for a in fixes if same_position(a, run[0])]
-        if any(was_there) and is_quick(way) and turns_back(way) and reach_cm(way) > 500 * METRE_CM:
+        is_far = is_quick(way) and turns_back(way) and reach_cm(way) > 500 * METRE_CM
+        if is_far and all(same_position(run[0], fix) for fix in run) and was_there_before(fixes[:start], run[0]):
             found |= set(run)
     return found
+
+
+def was_there_before(before: Sequence[Point], fix: Point) -> bool:
+    return any(same_position(a, fix) and 10 * MINUTE_MS <= gap_ms(a, fix) <= 3 * HOUR_MS for a in before)
 
 
 def same_position(a: Point, b: Point) -> bool:

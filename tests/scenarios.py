@@ -6,27 +6,33 @@ library and the whole system. `assert_expected` compares a result with what a sc
 Positions "in metres on a line" lie on the equator, eastward from 10 degrees, where the length of a geodesic
 is exact to far below a millimetre. Unless a scenario says otherwise there is one user with one device, T
 (`minutes_between_routes`) is 30, M (`meters_between_routes`) is 500 and the rule is `implausible`.
+
+In `SCENARIOS`, those of `BOUNDARIES`, `RULES` and `LATE_DATA` state the rules of tracks, with neither noise nor stays
+(`BREAKS_ALONE`); those of `STAYS_AND_NOISE` hold under the default settings.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import accumulate, groupby
 from random import Random
 from typing import Any
 
 from pyproj import Geod
 
-from tests.reference import Path, Point, Track
+from tests.reference import Path, Point, Stay, Track
 
 WGS84 = Geod(ellps="WGS84")
 USER = "anna"
 DEVICE = "phone"
 ORIGIN = 10.0
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
+BREAKS_ALONE: Mapping[str, Any] = {"noise_filter": False, "stop_minutes": 0}
+"""Settings with which every fix is in a track or left over."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,20 @@ class Expected:
     loss_m: float | None = None
     has_elevation: bool | None = None
     path: Path | None = None
+    moving_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class ExpectedStay:
+    """What is known of one stay; None where the scenario does not say."""
+
+    points: int
+    started_ms: int
+    ended_ms: int
+    at_m: float | None = None
+    """Where on the line it is, within a metre."""
+    break_reason: str | None = None
+    is_ongoing: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,14 @@ class Scenario:
     """The number of points of each chunk; empty if not stated."""
     regenerate: tuple[str, ...] = ()
     """Days to be computed once more when all is done; nothing may change by it."""
+    stays: int = 0
+    """The number of stays in the end."""
+    expected_stays: tuple[ExpectedStay, ...] = ()
+    """The stays one by one, sorted by user, device and start; empty if only their number is known."""
+    noise: Mapping[str, int] = field(default_factory=dict)
+    """The number of points set aside in the end, by reason."""
+    noise_after: tuple[int, ...] = ()
+    """The number of points that are set aside after each batch; empty if not stated."""
 
     @property
     def arrivals(self) -> tuple[tuple[Point, ...], ...]:
@@ -84,9 +112,23 @@ class Scenario:
         return tuple(point for point in self.points if point not in gone)
 
 
-def assert_expected(scenario: Scenario, tracks: Sequence[Track], leftover: int) -> None:
-    """Compare a result, sorted by user, device and start, with what the scenario says of its end."""
+def assert_expected(
+    scenario: Scenario,
+    tracks: Sequence[Track],
+    leftover: int,
+    stays: Sequence[Stay] | None = None,
+    noise: Sequence[tuple[Point, str]] | None = None,
+) -> None:
+    """Compare a result, sorted by user, device and start, with what the scenario says of its end.
+
+    Stays and noise (each point that is set aside, with the reason) are compared if they are given.
+    """
     name = scenario.name
+    if stays is not None:
+        assert_expected_stays(scenario, stays)
+    if noise is not None:
+        reasons = Counter(reason for _, reason in noise)
+        assert reasons == Counter(scenario.noise), f"{name}: noise {dict(reasons)}, expected {dict(scenario.noise)}"
     assert len(tracks) == scenario.tracks, f"{name}: {len(tracks)} tracks, expected {scenario.tracks}"
     assert leftover == scenario.leftover, f"{name}: leftover {leftover}, expected {scenario.leftover}"
     if not scenario.expected:
@@ -97,7 +139,7 @@ def assert_expected(scenario: Scenario, tracks: Sequence[Track], leftover: int) 
         if expected.length_m is not None:
             off = abs(track.length_mm / 1000 - expected.length_m)
             assert off <= expected.tolerance_m, f"{where}{track.length_mm} mm, expected {expected.length_m} m"
-        for attribute in ("started_ms", "ended_ms", "device", "break_reason", "path"):
+        for attribute in ("started_ms", "ended_ms", "device", "break_reason", "path", "moving_ms"):
             want, got = getattr(expected, attribute), getattr(track, attribute)
             assert want is None or got == want, f"{where}{attribute} is {got!r}, expected {want!r}"
         if expected.started_ms is not None and expected.ended_ms is not None:
@@ -116,6 +158,21 @@ def assert_expected(scenario: Scenario, tracks: Sequence[Track], leftover: int) 
             ]
             known = [number is not None for number in numbers]
             assert known == [expected.has_elevation] * 4, f"{where}elevation {numbers}"
+
+
+def assert_expected_stays(scenario: Scenario, stays: Sequence[Stay]) -> None:
+    name = scenario.name
+    assert len(stays) == scenario.stays, f"{name}: {len(stays)} stays, expected {scenario.stays}"
+    if not scenario.expected_stays:
+        return
+    for number, (stay, expected) in enumerate(zip(stays, scenario.expected_stays, strict=True)):
+        where = f"{name}: stay {number}: "
+        for attribute in ("points", "started_ms", "ended_ms", "break_reason", "is_ongoing"):
+            want, got = getattr(expected, attribute), getattr(stay, attribute)
+            assert want is None or got == want, f"{where}{attribute} is {got!r}, expected {want!r}"
+        if expected.at_m is not None:
+            off_m = WGS84.inv(*place(expected.at_m), stay.lon, stay.lat)[2]
+            assert off_m <= 1, f"{where}{off_m} m from where it is expected"
 
 
 # Building blocks
@@ -146,10 +203,11 @@ def fix(
     device: str = DEVICE,
     lon_lat: tuple[float, float] | None = None,
     altitude: float | None = None,
+    accuracy: float | None = None,
 ) -> Point:
     """Return a point on the line, or at `lon_lat`."""
     lon, lat = lon_lat or place(metres)
-    return Point(USER, device, time_ms, lon, lat, altitude)
+    return Point(USER, device, time_ms, lon, lat, altitude, accuracy)
 
 
 def ride(
@@ -644,8 +702,327 @@ LATE_DATA = [
     ),
 ]
 
-BREAKS_ALONE = {"noise_filter": False, "stop_minutes": 0}
-SCENARIOS = [
-    replace(scenario, settings=BREAKS_ALONE | dict(scenario.settings)) for scenario in (*BOUNDARIES, *RULES, *LATE_DATA)
+
+# Stays and noise, under the default settings
+
+
+def around(metres: float, off_m: float, bearing: float = 0.0) -> tuple[float, float]:
+    """Return lon and lat of a place so far from the line's place at `metres`, northward unless told."""
+    lon, lat, _ = WGS84.fwd(*place(metres), bearing, off_m)
+    return lon, lat
+
+
+def dwell(
+    start: str,
+    end: str,
+    metres: float = 0.0,
+    *,
+    every_s: tuple[int, int] = (60, 480),
+    jitter_m: float = 15.0,
+    seed: int = 1,
+) -> tuple[Point, ...]:
+    """Return fixes in one place: the first and the last just there, those between scattered in time and place."""
+    random = Random(seed)
+    fixes = [fix(at(start), metres)]
+    while (time_ms := fixes[-1].time_ms + random.randint(*every_s) * SECOND) < at(end):
+        off_m, bearing = jitter_m * math.sqrt(random.random()), random.uniform(0, 360)
+        fixes.append(fix(time_ms, lon_lat=around(metres, off_m, bearing)))
+    return (*fixes, fix(at(end), metres))
+
+
+def merged(*parts: Sequence[Point]) -> tuple[Point, ...]:
+    """Return the points in their order, those that are in two parts once."""
+    return tuple(sorted({*joined(parts)}))
+
+
+def replaced(points: Sequence[Point], *others: Point) -> tuple[Point, ...]:
+    """Return the points with `others` instead of those of the same instants."""
+    times = {other.time_ms for other in others}
+    return merged([point for point in points if point.time_ms not in times], others)
+
+
+def at_speeds(start: str, speeds_ms: Sequence[float], *, every_ms: int, from_m: float = 0.0) -> tuple[Point, ...]:
+    """Return points at even steps of time; each hop has its speed, in m/s."""
+    ways = accumulate((speed * every_ms / SECOND for speed in speeds_ms), initial=from_m)
+    return tuple(fix(at(start) + i * every_ms, metres) for i, metres in enumerate(ways))
+
+
+def measured(points: Sequence[Point], accuracy: float) -> tuple[Point, ...]:
+    return tuple(point._replace(accuracy=accuracy) for point in points)
+
+
+HOME, WORK = 0.0, 18_000.0
+TO_WORK, AT_WORK, FROM_WORK = (
+    ride("10:00", 31),
+    dwell("10:30", "18:30", WORK),
+    ride("18:30", 31, step_m=-600, from_m=WORK),
+)
+WORKDAY = merged(TO_WORK, AT_WORK, FROM_WORK)
+NIGHT = dwell("22:00", "2 07:00", WORK, every_s=(600, 600))
+OVER_MIDNIGHT = merged(ride("21:30", 31), NIGHT, ride("2 07:00", 31, step_m=-600, from_m=WORK))
+BEFORE, AFTER = dwell("06:00", "10:00", HOME), dwell("10:30", "15:00", WORK, seed=2)
+
+FAR_AWAY = (fix(at("10:30"), 1e6), fix(at("10:31"), 1e6 + 10))
+AT_HOME_BY_THE_MINUTE = ride("08:00", 121, step_m=0)
+SPIKE = fix(at("10:30"), 80_000)
+PLANE = ride("10:00", 31) + ride("10:31", 30, step_m=6000, from_m=24_000)
+PLANE_BACK = ride("10:00", 30, step_m=6000, from_m=-180_000) + ride("10:30", 31)
+WITH_DUPLICATES = merged(
+    measured(ride("10:00", 31, step_m=50), 10.0),
+    [fix(at("10:15"), 5750, accuracy=20.0)],  # 5 km from a fix of the same instant
+    [fix(at("10:20"), lon_lat=around(1000, 300), accuracy=20.0)],  # 300 m: no spike, but one of the two is wrong
+)
+
+WALK = ride("10:00", 31, every_ms=5 * MINUTE, step_m=420)
+"""2.5 hours at 1.4 m/s."""
+
+TAXI, ROLL, CLIMB = [8.0] * 30, [20.0, 40.0, 60.0, 75.0], [80.0, 90.0, 100.0, 110.0] + [120.0] * 20
+TAKE_OFF = at_speeds("10:00", TAXI + ROLL + CLIMB, every_ms=10 * SECOND)
+LANDING = at_speeds("12:00", (TAXI + ROLL + CLIMB)[::-1], every_ms=10 * SECOND, from_m=5e5)
+FERRY = (
+    ride("10:00", 16)  # to the port,
+    + ride("10:20", 9, every_ms=5 * MINUTE, step_m=3600, from_m=9100)  # over the water, with rare fixes,
+    + ride("11:01", 15, from_m=38_500)  # and on
+)
+TRAFFIC = at_speeds("10:00", [1.0, 3.0, 1.5, 1.0] * 30, every_ms=30 * SECOND)
+QUEUE = (
+    ride("10:00", 31)
+    + tuple(fix(at("10:30") + (150 * i + 30 * (i % 2)) * SECOND, WORK + 21 * i) for i in range(1, 49))
+    + ride("12:31", 30, from_m=WORK + 1608)
+)
+PARK = tuple(fix(at("10:00") + i * 20 * SECOND, lon_lat=around(0, 150, 10 * i)) for i in range(181))
+"""An hour on a circle of 300 m across, at 1.3 m/s."""
+
+PINGS = ride("08:00", 13, every_ms=45 * MINUTE, step_m=0)
+MORNING = dwell("08:00", "10:00", HOME, every_s=(60, 60))
+WALK_OUT = tuple(fix(at("09:00:05") + i * 10 * SECOND, lon_lat=around(HOME, 120)) for i in range(13))
+OFF_AT_NIGHT = dwell("18:00", "22:30", HOME) + dwell("2 07:00", "2 09:00", HOME, seed=2)
+OFF_AT_WORK = TO_WORK + ride("18:30", 31, step_m=-600, from_m=WORK)
+COMMUTE = dwell("06:00", "08:00", HOME) + dwell("08:25", "12:00", WORK, seed=2)
+SAME_PLACE = ride("10:00", 31) + ride("11:50", 31, step_m=-600, from_m=WORK)
+BERLIN_NIGHT = {"split_at_midnight": True, "timezone": "Europe/Berlin"}
+
+
+def one_stay(points: Sequence[Point], count: int | None = None, **rest: Any) -> dict[str, Any]:
+    """Return what is said of points that are one stay from the first to the last; `count` if some are noise."""
+    stay = ExpectedStay(count or len(points), points[0].time_ms, points[-1].time_ms, None, "start", is_ongoing=True)
+    return {"points": tuple(points), "tracks": 0, "stays": 1, "expected_stays": (stay,), **rest}
+
+
+def one_track(
+    points: Sequence[Point], length_m: float | None = None, tolerance_m: float = 0.01, **rest: Any
+) -> dict[str, Any]:
+    """Return what is said of points that are all of one track, but for those that are noise."""
+    count = len(points) - sum(rest.get("noise", {}).values())
+    track = Expected(count, length_m, tolerance_m, started_ms=points[0].time_ms, ended_ms=points[-1].time_ms)
+    return {"points": tuple(points), "tracks": 1, "expected": (track,), **rest}
+
+
+STAYS_AND_NOISE = [
+    Scenario(
+        "a stay of 8 h between two drives of 30 min",
+        WORKDAY,
+        2,
+        expected=(
+            Expected(
+                30, 18_000, started_ms=at("10:00"), ended_ms=at("10:30"), break_reason="start", moving_ms=30 * MINUTE
+            ),
+            Expected(
+                30, 18_000, started_ms=at("18:30"), ended_ms=at("19:00"), break_reason="stay", moving_ms=30 * MINUTE
+            ),
+        ),
+        stays=1,
+        expected_stays=(ExpectedStay(len(AT_WORK), at("10:30"), at("18:30"), WORK, "stay", is_ongoing=False),),
+    ),
+    Scenario("72 h at home are one stay", **one_stay(AT_HOME), points_per_day=per_day(AT_HOME)),
+    Scenario(
+        "a stay over midnight",
+        OVER_MIDNIGHT,
+        2,
+        expected=(
+            Expected(30, 18_000, started_ms=at("21:30"), ended_ms=at("22:00")),
+            Expected(30, 18_000, started_ms=at("2 07:00"), ended_ms=at("2 07:30")),
+        ),
+        stays=1,
+        expected_stays=(ExpectedStay(len(NIGHT), at("22:00"), at("2 07:00"), None, "stay", is_ongoing=False),),
+        regenerate=("2024-03-01",),
+    ),
+    Scenario(
+        "the stay before the first trip and the one that is going on",
+        merged(BEFORE, TO_WORK, AFTER),
+        1,
+        expected=(Expected(29, 18_000, started_ms=at("10:00"), ended_ms=at("10:30"), break_reason="stay"),),
+        stays=2,
+        expected_stays=(
+            ExpectedStay(len(BEFORE), at("06:00"), at("10:00"), None, "start", is_ongoing=False),
+            ExpectedStay(len(AFTER), at("10:30"), at("15:00"), None, "stay", is_ongoing=True),
+        ),
+    ),
+    # Spikes
+    Scenario(
+        "a spike of two fixes 1000 km away on a drive",
+        **one_track(replaced(HOUR_RIDE, *FAR_AWAY), 36_000, noise={"spike": 2}),
+    ),
+    Scenario(
+        "a spike of two fixes 1000 km away at home",
+        **one_stay(replaced(ride("09:30", 121, step_m=0), *FAR_AWAY), 119, noise={"spike": 2}),
+    ),
+    Scenario(
+        "a fix 5 km away for 60 s at home",
+        **one_stay(replaced(AT_HOME_BY_THE_MINUTE, fix(at("09:00"), 5000)), 120, noise={"spike": 1}),
+    ),
+    in_batches(
+        "a spike as last fix of an upload",
+        [[*HOUR_RIDE[:30], SPIKE], HOUR_RIDE[31:]],
+        1,
+        expected=(Expected(60, 36_000, 0.01, started_ms=at("10:00"), ended_ms=at("11:00")),),
+        noise={"spike": 1},
+        tracks_after=(1, 1),
+        noise_after=(1, 1),
+    ),
+    in_batches(
+        "a spike as first fix of an upload",
+        [[SPIKE, *HOUR_RIDE[31:]], HOUR_RIDE[:30]],
+        1,
+        expected=(Expected(60, 36_000, 0.01, started_ms=at("10:00"), ended_ms=at("11:00")),),
+        noise={"spike": 1},
+        tracks_after=(1, 1),
+        noise_after=(1, 1),
+    ),
+    in_batches(
+        "a last fix that seemed a spike was the first in the air",
+        [PLANE[:32], PLANE[32:]],
+        1,
+        expected=(Expected(61, 18_000 + 30 * 6000, 0.01),),
+        noise_after=(1, 0),
+    ),
+    in_batches(
+        "a first fix that seemed a spike was the last in the air",
+        [PLANE_BACK[29:], PLANE_BACK[:29]],
+        1,
+        expected=(Expected(61, 18_000 + 30 * 6000, 0.01),),
+        noise_after=(1, 0),
+    ),
+    Scenario(
+        "a spike and a duplicate beside a fix of the same instant",
+        **one_track(WITH_DUPLICATES, 1500, noise={"spike": 1, "duplicate": 1}),
+    ),
+    Scenario("a take-off is not noise", **one_track(TAKE_OFF)),
+    Scenario(
+        "a flight with the phone off is not noise",
+        TAKE_OFF + LANDING,
+        2,
+        expected=(Expected(len(TAKE_OFF)), Expected(len(LANDING), break_reason="time_gap")),
+    ),
+    Scenario("a ferry is not noise", **one_track(FERRY)),
+    # Other noise
+    Scenario(
+        "a train with an accuracy of 150 m is not noise",
+        **one_track(measured(ride("10:00", 31, step_m=2500), 150.0), 75_000),
+    ),
+    Scenario(
+        "coarse fixes among good ones",
+        **one_track(
+            replaced(
+                measured(HOUR_RIDE, 10.0), *measured([fix(at(f"10:{m}"), 600 * m + 400) for m in (20, 40, 41)], 150.0)
+            ),
+            36_000,
+            noise={"accuracy": 3},
+        ),
+    ),
+    Scenario(
+        "a cached fix replayed two hours later, too slow for a spike",
+        **one_track(replaced(WALK, fix(at("12:00"), 0)), 12_600, noise={"replay": 1}),
+    ),
+    Scenario(
+        "a cached fix replayed two hours later on a drive",
+        **one_track(replaced(ride("10:00", 151), fix(at("12:00"), 0)), 90_000, noise={"spike": 1}),
+    ),
+    # No stays
+    Scenario("slow traffic is not a stay", **one_track(TRAFFIC, 1.625 * 3600)),
+    Scenario("a queue at a border is not a stay", **one_track(QUEUE, 18_000 + 48 * 21 + 600 + 29 * 600)),
+    Scenario("a walk in a park is not a stay", **one_track(PARK)),
+    # One stay
+    Scenario("rare pings at home", **one_stay(PINGS)),
+    Scenario("very rare pings at home", **one_stay(ride("00:00", 9, every_ms=5 * HOUR, step_m=0))),
+    Scenario(
+        "a fix 200 m away for a minute",
+        **one_stay(replaced(MORNING, fix(at("09:00"), lon_lat=around(HOME, 200))), len(MORNING)),
+    ),
+    Scenario(
+        "two minutes 120 m away, with a fix every 10 s",
+        **one_stay(merged(MORNING, WALK_OUT)),
+    ),
+    Scenario("the phone is off at night", **one_stay(OFF_AT_NIGHT), points_per_day=per_day(OFF_AT_NIGHT)),
+    Scenario(
+        "the phone is off at work",
+        OFF_AT_WORK,
+        2,
+        expected=(
+            Expected(31, 18_000, started_ms=at("10:00"), ended_ms=at("10:30"), break_reason="start"),
+            Expected(31, 18_000, started_ms=at("18:30"), ended_ms=at("19:00"), break_reason="stay"),
+        ),
+        stays=1,
+        expected_stays=(ExpectedStay(0, at("10:30"), at("18:30"), WORK, "stay", is_ongoing=False),),
+    ),
+    Scenario(
+        "a commute of a single hop",
+        COMMUTE,
+        1,
+        expected=(Expected(0, 18_000, started_ms=at("08:00"), ended_ms=at("08:25"), break_reason="stay"),),
+        stays=2,
+    ),
+    Scenario(
+        "T = 90, two trips 80 min apart at the same place",
+        SAME_PLACE,
+        2,
+        settings={"minutes_between_routes": 90},
+        expected=(
+            Expected(30, 18_000, started_ms=at("10:00"), ended_ms=at("10:30"), break_reason="start"),
+            Expected(30, 18_000, started_ms=at("11:50"), ended_ms=at("12:20"), break_reason="stay"),
+        ),
+        stays=1,
+        expected_stays=(ExpectedStay(2, at("10:30"), at("11:50"), WORK, "stay", is_ongoing=False),),
+    ),
+    # Midnight
+    Scenario(
+        "a night drive is split at midnight",
+        NIGHT_DRIVE,
+        2,
+        settings={"split_at_midnight": True},
+        expected=(
+            Expected(60, 53_100, started_ms=at("23:00"), ended_ms=at("23:59"), break_reason="start"),
+            Expected(61, 54_900, started_ms=at("23:59"), ended_ms=at("2 01:00"), break_reason="midnight"),
+        ),
+    ),
+    Scenario(
+        "midnight is that of Berlin",
+        NIGHT_DRIVE,
+        1,
+        settings=BERLIN_NIGHT,
+        expected=(Expected(121, 108_000, started_ms=at("23:00"), ended_ms=at("2 01:00")),),
+    ),
+    Scenario(
+        "a drive over midnight in Berlin",
+        ride("22:30", 61),
+        2,
+        settings=BERLIN_NIGHT,
+        expected=(
+            Expected(30, 17_400, started_ms=at("22:30"), ended_ms=at("22:59"), break_reason="start"),
+            Expected(31, 18_600, started_ms=at("22:59"), ended_ms=at("23:30"), break_reason="midnight"),
+        ),
+    ),
+    Scenario(
+        "a stay over midnight is not split",
+        OVER_MIDNIGHT,
+        2,
+        settings={"split_at_midnight": True},
+        stays=1,
+    ),
 ]
-"""They are about breaks: noise and stays are off. Those that are about noise and stays are in `scenarios_of_rest`."""
+
+SCENARIOS = [
+    replace(scenario, settings={**BREAKS_ALONE, **scenario.settings}) for scenario in (*BOUNDARIES, *RULES, *LATE_DATA)
+]
+"""They are about breaks: noise and stays are off. Those that are about noise and stays are in `STAYS_AND_NOISE` and
+`scenarios_of_rest`."""

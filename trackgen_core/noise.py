@@ -220,7 +220,8 @@ def _end_spikes(hops: _Hops) -> Mask:
         first, before = first[judged], before[judged]
         if not len(first):
             continue
-        apart = hops.too_fast(before, hops.usual_kmh(before), END_SPIKE_KMH)
+        usual = hops.usual_kmh(before)
+        apart = hops.too_fast(before, usual, END_SPIKE_KMH) & ~hops.too_fast(before - 1, usual, END_SPIKE_KMH)
         for n in range(fixes):
             apart &= 2 * hops.distance(before, first + n) > hops.cm[before]
             apart &= 2 * hops.distance(first, first + n) < hops.cm[before]

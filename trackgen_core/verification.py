@@ -69,8 +69,7 @@ def lost_points(store: Store, lo_day: int, hi_day: int) -> Verdict:
 
 
 def overlaps(store: Store, lo_day: int, hi_day: int) -> Verdict:
-    """Say which tracks and stays of one device overlap in time, of those that touch the days from `lo_day` to
-    `hi_day`."""
+    """Say which tracks and stays of one device overlap in time, of those that touch `lo_day` to `hi_day`."""
     with store.read() as connection:
         devices = store.devices(connection).index.to_numpy()
         span = {"lo_ms": lo_day * MS_PER_DAY, "hi_ms": (hi_day + 1) * MS_PER_DAY - 1}

@@ -287,7 +287,8 @@ def test_metadata_of_each_partition_is_what_the_reference_counts(
             assert (values.pop("segments") > 0) == busy
             assert (values.pop("seconds") > 0) == (values.pop("peak_memory_mb") > 0) == busy
             assert not values
-    assert expected["leftover"].total() == 2 * len(DAYS)
+    assert expected["leftover"].total() > 0
+    assert expected["stays"].total() >= len(DAYS)
     assert expected["tracks"].total() > 2 * len(DAYS)
 
     tags = fresh_instance.get_run_by_id(result.run_id).tags
@@ -523,7 +524,8 @@ def test_the_cost_of_a_batch_does_not_grow_with_its_events(events: list[dg.Event
     storage = BatchedSqliteEventLogStorage(str(tmp_path / "log"))
     storage.store_event_batch(made)
     costs = []
-    for batch in ([made[0], made[-1]], made * 50):
+    one_of_each_asset = {event.get_dagster_event().asset_key: event for event in made}
+    for batch in ([*one_of_each_asset.values()], made * 50):
         with counted_statements() as counter:
             storage.store_event_batch(batch)
         costs.append(dict(counter))
