@@ -132,7 +132,7 @@ def draw_week(folder: Path, user: str, start: str, picture: Path) -> None:
 
     lo_ms = int(pd.Timestamp(start, tz="UTC").value // 10**6)
     hi_ms = lo_ms + 7 * 86_400_000
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6), sharex=True, sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), sharex=True, sharey=True)
     for axis, preset in zip(axes, ("dawarich", "default"), strict=True):
         made = make(folder / "geolife_11_users.csv.gz", preset)
         tracks, stays = (
@@ -142,7 +142,7 @@ def draw_week(folder: Path, user: str, start: str, picture: Path) -> None:
         for number, path in enumerate(tracks["path"]):
             for line in decode_path(path):
                 axis.plot(line[:, 0], line[:, 1], lw=1.2, color=plt.get_cmap("tab20")(number % 20))
-        axis.scatter(stays["lon"], stays["lat"], s=20 + stays["duration_ms"] / 3.6e5, color="k", alpha=0.5, zorder=3)
+        axis.scatter(stays["lon"], stays["lat"], s=20 + stays["duration_ms"].astype(float) / 3.6e5, color="k", alpha=0.5, zorder=3)
         longest = tracks["duration_ms"].max() / 3.6e6
         axis.set_title(f"{preset}: {len(tracks)} tracks, longest {longest:.1f} h, {len(stays)} stays")
         axis.set_aspect(1 / np.cos(np.radians(tracks["start_lat"].mean())))
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--user", default="3")
+    parser.add_argument("--user", default="1")
     parser.add_argument("--start", default="2008-10-20")
     options = parser.parse_args()
     table(options.folder)
