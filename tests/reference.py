@@ -35,7 +35,7 @@ STAY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/tra
 WGS84 = Geod(ellps="WGS84")
 AXIS_M = 6378137.0
 FLATTENING = 1 / 298.257223563
-E2 = FLATTENING * (2 - FLATTENING)
+E2 = WGS84.es
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 METRE_CM = 100
@@ -494,6 +494,7 @@ def add_items(line: Timeline, fixes: Sequence[Point], rules: Settings) -> None:
         for part, shared in split_at_midnight(chain, fixes, of_stays, rules):
             own = [n for n in part if n not in of_stays and n not in shared]
             if len(part) > 1:
+                reason = "start" if part[0] == 0 else reason
                 line.tracks.append(make_track(reason, [fixes[n] for n in part], len(own)))
             else:
                 line.leftover += [fixes[n] for n in own]

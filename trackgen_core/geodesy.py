@@ -74,9 +74,9 @@ def places_cm(lon: FloatArray, lat: FloatArray) -> IntArray:
     """
     lam, phi = np.radians(np.ascontiguousarray(lon)), np.radians(np.ascontiguousarray(lat))
     sin_phi, cos_phi = np.sin(phi), np.cos(phi)
-    normal_cm = GEOD.a * 100 / np.sqrt(1 - GEOD.es * sin_phi * sin_phi)
-    axes = (normal_cm * cos_phi * np.cos(lam), normal_cm * cos_phi * np.sin(lam), normal_cm * (1 - GEOD.es) * sin_phi)
-    return np.stack([round_half_away(axis) for axis in axes])
+    normal = GEOD.a / np.sqrt(1 - GEOD.es * sin_phi**2)
+    axes = (normal * cos_phi * np.cos(lam), normal * cos_phi * np.sin(lam), normal * (1 - GEOD.es) * sin_phi)
+    return np.stack([round_half_away(axis * 100) for axis in axes])
 
 
 def distances_cm(a: IntArray, b: IntArray) -> FloatArray:

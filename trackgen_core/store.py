@@ -882,7 +882,7 @@ class Store:
 
     def replace_item_days(self, connection: Connection, gone: Iterable[str], made: pd.DataFrame) -> None:
         """Delete the shares of some tracks and stays in days, and insert others (columns of `ITEM_DAY_DTYPES`)."""
-        ids = [{"gone": item_id} for item_id in gone]
+        ids = [{"gone": item_id} for item_id in {*gone, *made["item_id"]}]
         if ids:
             connection.execute(delete(item_days).where(item_days.c.item_id == bindparam("gone")), ids)
         bulk_insert(connection, "item_days", made[list(ITEM_DAY_DTYPES)].astype(ITEM_DAY_DTYPES))
