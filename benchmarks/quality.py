@@ -142,7 +142,8 @@ def draw_week(folder: Path, user: str, start: str, picture: Path) -> None:
         for number, path in enumerate(tracks["path"]):
             for line in decode_path(path):
                 axis.plot(line[:, 0], line[:, 1], lw=1.2, color=plt.get_cmap("tab20")(number % 20))
-        axis.scatter(stays["lon"], stays["lat"], s=20 + stays["duration_ms"].astype(float) / 3.6e5, color="k", alpha=0.5, zorder=3)
+        sizes = 20 + stays["duration_ms"].astype(float) / 3.6e5
+        axis.scatter(stays["lon"], stays["lat"], s=sizes, color="k", alpha=0.5, zorder=3)
         longest = tracks["duration_ms"].max() / 3.6e6
         axis.set_title(f"{preset}: {len(tracks)} tracks, longest {longest:.1f} h, {len(stays)} stays")
         axis.set_aspect(1 / np.cos(np.radians(tracks["start_lat"].mean())))
