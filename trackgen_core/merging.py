@@ -331,34 +331,15 @@ def make_tracks(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
         Tracks in the order of the chains, with the columns of `TRACK_DTYPES`.
     """
     chains = chains[is_track(chains)]
-    duration_ms = chains["last_ms"].to_numpy() - chains["first_ms"].to_numpy()
-    length_mm = chains["length_mm"].to_numpy()
-    tracks = pd.DataFrame(
-        {
-            "track_id": item_ids(chains, devices),
-            "device_id": chains["device_id"].to_numpy(),
-            "started_ms": chains["first_ms"].to_numpy(),
-            "ended_ms": chains["last_ms"].to_numpy(),
-            "start_lon": chains["first_lon"].to_numpy(),
-            "start_lat": chains["first_lat"].to_numpy(),
-            "end_lon": chains["last_lon"].to_numpy(),
-            "end_lat": chains["last_lat"].to_numpy(),
-            "points": chains["points"].to_numpy(),
-            "length_mm": length_mm,
-            "duration_ms": duration_ms,
-            "moving_ms": chains["moving_ms"].to_numpy(),
-            "avg_speed_kmh": np.divide(length_mm * 3.6, duration_ms, out=np.zeros(len(chains)), where=duration_ms > 0),
-            "elevation_gain_cm": chains["gain_cm"].array,
-            "elevation_loss_cm": chains["loss_cm"].array,
-            "elevation_min_cm": chains["min_cm"].array,
-            "elevation_max_cm": chains["max_cm"].array,
-            "break_reason": np.array(BREAK_REASONS, object)[chains["reason"]],
-            "settings_id": chains["settings_id"].to_numpy(),
-            "digest": chains["digest"].to_numpy(),
-            "path": [encode_path(np.frombuffer(path, "<f8").reshape(-1, 2)) for path in chains["path"]],
-        }
-    )
-    return tracks.astype(TRACK_DTYPES)
+    tracks = _described(chains, devices, "track_id")
+    length_mm, duration_ms = chains["length_mm"].to_numpy(), tracks["duration_ms"].to_numpy()
+    tracks["length_mm"] = length_mm
+    tracks["moving_ms"] = chains["moving_ms"].to_numpy()
+    tracks["avg_speed_kmh"] = np.divide(length_mm * 3.6, duration_ms, out=np.zeros(len(chains)), where=duration_ms > 0)
+    for name in ("gain_cm", "loss_cm", "min_cm", "max_cm"):
+        tracks[f"elevation_{name}"] = chains[name].array
+    tracks["path"] = [encode_path(np.frombuffer(path, "<f8").reshape(-1, 2)) for path in chains["path"]]
+    return tracks[list(TRACK_DTYPES)].astype(TRACK_DTYPES)
 
 
 def make_stays(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
@@ -372,9 +353,17 @@ def make_stays(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     ]
     extents = np.stack([chains[f"{axis}_max"].to_numpy() - chains[f"{axis}_min"].to_numpy() for axis in "xyz"])
     diagonal_cm = np.sqrt((np.maximum(extents, 0) ** 2).sum(axis=0).astype(np.float64))
-    stays = pd.DataFrame(
+    stays = _described(chains, devices, "stay_id")
+    stays["lon"], stays["lat"] = [lon for lon, _ in positions], [lat for _, lat in positions]
+    stays["radius_cm"] = round_half_away(diagonal_cm / 2)
+    return stays[list(STAY_DTYPES)].astype(STAY_DTYPES)
+
+
+def _described(chains: pd.DataFrame, devices: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Return what tracks and stays have in common, with their ids in the column `key`."""
+    return pd.DataFrame(
         {
-            "stay_id": item_ids(chains, devices),
+            key: item_ids(chains, devices),
             "device_id": chains["device_id"].to_numpy(),
             "started_ms": chains["first_ms"].to_numpy(),
             "ended_ms": chains["last_ms"].to_numpy(),
@@ -382,9 +371,6 @@ def make_stays(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
             "start_lat": chains["first_lat"].to_numpy(),
             "end_lon": chains["last_lon"].to_numpy(),
             "end_lat": chains["last_lat"].to_numpy(),
-            "lon": [lon for lon, _ in positions],
-            "lat": [lat for _, lat in positions],
-            "radius_cm": round_half_away(diagonal_cm / 2),
             "points": chains["points"].to_numpy(),
             "duration_ms": chains["last_ms"].to_numpy() - chains["first_ms"].to_numpy(),
             "break_reason": np.array(BREAK_REASONS, object)[chains["reason"]],
@@ -392,7 +378,6 @@ def make_stays(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
             "digest": chains["digest"].to_numpy(),
         }
     )
-    return stays.astype(STAY_DTYPES)
 
 
 def _position(x_sum: int, y_sum: int, z_sum: int, count: int) -> tuple[float, float]:
