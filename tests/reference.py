@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -474,6 +474,9 @@ def add_items(line: Timeline, fixes: Sequence[Point], rules: Settings) -> None:
         for n, (a, b) in enumerate(pairwise(fixes))
         if n not in rests.hops and (reason := break_between(a, b, rules))
     }
+    for n in hops_within_a_place(fixes, rests, breaks.keys(), rules):
+        del breaks[n]
+        rests.hops.add(n)
 
     of_stays: set[int] = set()
     for hops in consecutive(rests.hops):
@@ -500,6 +503,20 @@ def add_items(line: Timeline, fixes: Sequence[Point], rules: Settings) -> None:
                 line.leftover += [fixes[n] for n in own]
             if len(part) > 1 or own:  # what is left of a part that is only the end of a stay is the stay
                 reason = "midnight"
+
+
+def hops_within_a_place(fixes: Sequence[Point], rests: Rests, breaks: Set[int], rules: Settings) -> list[int]:
+    """Return the breaks between two fixes of stays, one of them or both alone, that are near each other."""
+    ends = {-1, len(fixes) - 1, *breaks, *rests.hops}
+    alone = {n for n in range(len(fixes)) if {n - 1, n} <= ends and {n - 1, n} & rests.hops}
+    of_stays = rests.fixes | alone
+    return [
+        n
+        for n in breaks
+        if {n, n + 1} <= of_stays
+        and gap_ms(fixes[n], fixes[n + 1]) <= 24 * HOUR_MS
+        and distance_cm(fixes[n], fixes[n + 1]) <= rules.stop_radius_m * METRE_CM
+    ]
 
 
 def chains(count: int, cuts: set[int]) -> list[list[int]]:
