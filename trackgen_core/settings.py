@@ -15,7 +15,7 @@ DistanceRule = Literal["off", "strict", "implausible"]
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     "default": {},
-    "dawarich": {"distance_rule": "off", "noise_filter": False, "stop_minutes": 0},
+    "dawarich": {"distance_rule": "off", "noise_filter": False, "stop_minutes": 0, "climb_threshold_m": 0},
     "strict": {"distance_rule": "strict"},
 }
 """What `preset=NAME` stands for: these values, and the defaults for all other settings."""
@@ -86,6 +86,12 @@ class Settings(BaseModel):
         "would need more context than the six hours that are read around a day.",
     )
     stop_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
+    climb_threshold_m: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="Rises and falls smaller than so many metres are noise and no climb; 0: every centimetre counts.",
+    )
     split_at_midnight: bool = Field(default=False, description="End tracks at midnight in the user's `timezone`.")
     timezone: Annotated[str, AfterValidator(_known_timezone)] = Field(
         default="UTC", description="The zone whose midnight ends a day in summaries, as `Europe/Berlin`."
