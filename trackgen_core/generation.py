@@ -22,7 +22,6 @@ from trackgen_core.merging import Seams, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.segmentation import (
     BREAK_REASONS,
-    BUFFER_MS,
     MAX_PAUSE_MS,
     NO_BREAK,
     days_between,
@@ -147,12 +146,10 @@ def make_segments(store: Store, window: Window) -> WindowResult:
     with store.read() as connection:
         settings_of = store.settings_of(connection, window.user_ids)
         user_of = user_by_device(store.devices(connection, window.user_ids))
-        buffer_ms = BUFFER_MS if any(settings.labels_points for settings in settings_of.values()) else 0
+        edits = store.edits(connection, window.user_ids)
         made = [
-            segment(part, settings)
-            for batch in store.read_points(
-                connection, window.lo_day, window.hi_day, window.user_ids, buffer_ms=buffer_ms
-            )
+            segment(part, settings, edits)
+            for batch in store.read_points(connection, window.lo_day, window.hi_day, window.user_ids)
             for settings, part in by_settings(batch, user_of, settings_of)
         ]
     segments = pd.concat([one.segments for one in made], ignore_index=True) if made else empty_segments()
@@ -178,9 +175,13 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
         if seen.empty:
             return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
         chains = compare_chains(store, connection, window)
-        store.replace_tracks(connection, chains.gone_tracks, _tracks_of(store, connection, chains))
-        store.replace_stays(connection, chains.gone_stays, [merging.make_stays(chains.to_make, chains.devices)])
-        store.replace_item_days(connection, [*chains.gone_tracks, *chains.gone_stays], _days_of(chains))
+        store.replace_items(
+            connection,
+            [*chains.gone_tracks, *chains.gone_stays],
+            _tracks_of(store, connection, chains),
+            merging.make_stays(chains.to_make, chains.devices),
+            _days_of(chains),
+        )
         store.clear(connection, "tracks", seen)
     return WindowResult(window, int(chains.heads["points"].sum()), time.perf_counter() - started, peak_memory_mb())
 
@@ -189,7 +190,7 @@ class Chains(NamedTuple):
     """The chains that touch a window, beside the tracks and stays that are stored of them."""
 
     heads: pd.DataFrame
-    """Their segments, without paths, with `reason`, `hop_mm` and `hop_ms` of the seam before each, and `chain`."""
+    """Their segments, without paths, with the fields of the seam before each (`merging.Seams`), and `chain`."""
     to_make: pd.DataFrame
     """The chains of which nothing, or something else, is stored, as `find_chains` makes them, by `chain`."""
     gone_tracks: list[str]
@@ -206,7 +207,8 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     # What starts soon after the window may owe its break reason to the window's last point.
     hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
     spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
-    heads, old = _settle(store, connection, spans, user_by_device(devices), settings_of)
+    edits = store.edits(connection, window.user_ids)
+    heads, old = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     chains = chains_of(heads)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
     compared = items.merge(old, on=list(COMPARED), how="outer", indicator=True)
@@ -267,11 +269,12 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
         settings_of = store.settings_of(connection, readable_only=True)
         spans = _spans(devices, (lo_day - 1) * MS_PER_DAY, (hi_day + 2) * MS_PER_DAY - 1)
         heads = store.segment_heads(connection, spans)
+        edits = store.edits(connection)
         of_tracks = store.track_sums(connection, lo_day, hi_day)
         noise = pd.Series(store.count_noise(connection, lo_day, hi_day), name="noise", dtype="int64")
         stays = pd.Series(store.count_stays(connection, lo_day, hi_day), name="stays", dtype="int64")
     of_segments = heads.groupby("day").agg(points=("points", "sum"), segments=("points", "size"))
-    heads = _with_seams(heads[heads["device_id"].map(user_of).isin(list(settings_of))], user_of, settings_of)
+    heads = _with_seams(heads[heads["device_id"].map(user_of).isin(list(settings_of))], user_of, settings_of, edits)
     chains = chains_of(heads)
     alone = chains[(chains["is_stay"] == 0) & ~is_track(chains)]
     leftover = alone.groupby("day")["points"].sum().rename("leftover")
@@ -310,14 +313,15 @@ def _settle(
     spans: pd.DataFrame,
     user_of: dict[int, int],
     settings_of: dict[int, Settings],
+    edits: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Widen spans until no chain and no stored track crosses their edges.
 
     Returns
     -------
     heads : DataFrame
-        The segments, without paths, of all chains that touch the widened spans, with their shared ends, `reason`,
-        `hop_mm` and `hop_ms` of the seam before each, and `chain`.
+        The segments, without paths, of all chains that touch the widened spans, with their shared ends, the fields of
+        the seam before each, and `chain`.
     old : DataFrame
         The stored tracks and stays that touch the widened spans, with the columns of `store.ITEM_DTYPES`.
     """
@@ -326,7 +330,7 @@ def _settle(
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
         read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
-        heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of)
+        heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of, edits)
         heads["chain"] += chains_so_far
         chains_so_far += len(heads)
         chains, old = _intervals(chains_of(heads)), store.item_heads(connection, read)
@@ -372,16 +376,16 @@ def _clusters(intervals: pd.DataFrame, start: str, end: str) -> pd.Series:
     return apart.cumsum()
 
 
-def _with_seams(heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings]) -> pd.DataFrame:
+def _with_seams(
+    heads: pd.DataFrame, user_of: dict[int, int], settings_of: dict[int, Settings], edits: pd.DataFrame
+) -> pd.DataFrame:
     parts, chains = [], 0
     for settings, part in by_settings(heads, user_of, settings_of):
-        whole, seams = connect(part, settings)
-        parts.append(
-            whole.assign(reason=seams.reason, hop_mm=seams.hop_mm, hop_ms=seams.hop_ms, chain=seams.chain + chains)
-        )
+        whole, seams = connect(part, settings, edits)
+        parts.append(whole.assign(**seams._asdict(), chain=seams.chain + chains))
         chains += len(whole)
     if not parts:
-        return heads.assign(reason=np.int8(NO_BREAK), hop_mm=np.int64(0), hop_ms=np.int64(0), chain=np.int64(0))
+        return heads.assign(**dict.fromkeys((*Seams._fields, "chain"), np.int64(0)))
     return pd.concat(parts).sort_values("device_id", kind="stable", ignore_index=True)
 
 
@@ -399,7 +403,7 @@ def _intervals(chains: pd.DataFrame) -> pd.DataFrame:
 
 
 def _seams_of(heads: pd.DataFrame) -> Seams:
-    return Seams(*(heads[name].to_numpy() for name in ("reason", "hop_mm", "hop_ms")))
+    return Seams(*(heads[name].to_numpy() for name in Seams._fields))
 
 
 def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
@@ -412,8 +416,8 @@ def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
     return joined[overlaps | inside]
 
 
-def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator[pd.DataFrame]:
-    """Make the tracks among the chains that are to be made, in portions whose paths fit into memory."""
+def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Make the tracks among the chains that are to be made, with legs, in portions whose paths fit into memory."""
     tracks = chains.to_make[is_track(chains.to_make)]
     heads = chains.heads[chains.heads["chain"].isin(tracks.index)]
     starts = heads["reason"].to_numpy() != NO_BREAK
@@ -425,7 +429,7 @@ def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator
         ends = np.column_stack([whole["first_lon"], whole["first_lat"]]).astype("<f8")
         is_end = whole["points"] == 0
         whole.loc[is_end, "path"] = pd.Series([end.tobytes() for end in ends[is_end]], whole.index[is_end], object)
-        yield merging.make_tracks(find_chains(whole, _seams_of(whole)), chains.devices)
+        yield merging.make_tracks(whole, _seams_of(whole), chains.devices)
 
 
 def _days_of(chains: Chains) -> pd.DataFrame:

@@ -14,6 +14,7 @@ BELOW_HALF: Final = np.nextafter(0.5, 0)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 def round_half_away(values: FloatArray) -> IntArray:

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from trackgen_core.climb import CLIMB_COLUMNS, climb_of, join_at, join_up_to
+from trackgen_core.edits import merged_hops, no_edits, split_hops
 from trackgen_core.geodesy import (
     GEOD,
     FloatArray,
@@ -24,14 +26,17 @@ from trackgen_core.geodesy import (
     places_cm,
     round_half_away,
 )
+from trackgen_core.legs import BY_HAND, MODES, main_modes, tell_modes
+from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_path
 from trackgen_core.segmentation import (
+    BAND_COLUMNS,
     BREAK_REASONS,
+    MAX_PAUSE_MS,
     NO_BREAK,
     REST_COLUMNS,
     SEGMENT_DTYPES,
     break_reasons,
-    moving_time_ms,
 )
 from trackgen_core.settings import Settings
 from trackgen_core.stays import is_pause, is_same_place
@@ -41,6 +46,9 @@ STAY_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/track
 MIN_TRACK_VERTICES: Final = 2
 STAY: Final = BREAK_REASONS.index("stay")
 MIDNIGHT: Final = BREAK_REASONS.index("midnight")
+SPLIT: Final = BREAK_REASONS.index("split")
+TOUCHING: Final = (STAY, MIDNIGHT, SPLIT)
+"""Reasons where one thing begins with the point with which the other ends."""
 
 TRACK_DTYPES: Final = {
     "track_id": "str",
@@ -60,6 +68,7 @@ TRACK_DTYPES: Final = {
     "elevation_loss_cm": "Int64",
     "elevation_min_cm": "Int64",
     "elevation_max_cm": "Int64",
+    "mode": "str",
     "break_reason": "str",
     "settings_id": "str",
     "digest": "int64",
@@ -68,6 +77,20 @@ TRACK_DTYPES: Final = {
 """Columns of a frame of tracks. `points` counts the points of the track itself; its ends may be those of stays, or of
 the day before. `break_reason` says why the track does not continue the points before it; `path` is WKB; `digest` is the
 sum of its segments' digests and of hashes of such ends."""
+
+LEG_DTYPES: Final = {
+    "track_id": "str",
+    "number": "int64",
+    "mode": "str",
+    "confidence": "int64",
+    "by_hand": "int64",
+    "started_ms": "int64",
+    "ended_ms": "int64",
+    "length_mm": "int64",
+    "moving_ms": "int64",
+}
+"""Columns of a frame of legs. `number` counts those of a track from 0; `confidence` is in percent; `by_hand` is 1 if
+somebody set the mode."""
 
 STAY_DTYPES: Final = {
     "stay_id": "str",
@@ -101,6 +124,8 @@ class Seams(NamedTuple):
     """Distance from the end of the segment before, where a track goes on; elsewhere 0."""
     hop_ms: IntArray
     """Time from the end of the segment before, likewise."""
+    climb_threshold_cm: IntArray
+    """The least rise or fall that is no noise."""
 
     @property
     def chain(self) -> IntArray:
@@ -108,7 +133,9 @@ class Seams(NamedTuple):
         return np.cumsum(self.reason != NO_BREAK) - 1
 
 
-def connect(segments: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, Seams]:
+def connect(
+    segments: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, Seams]:
     """Decide which segments continue the one before them, by the very rules that cut them, and where tracks meet stays.
 
     Parameters
@@ -118,6 +145,8 @@ def connect(segments: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, S
         no day left out between the first and the last.
     settings : Settings
         The rules.
+    edits : DataFrame, optional
+        What was said by hand about these and other devices, as the segments were made with.
 
     Returns
     -------
@@ -134,26 +163,32 @@ def connect(segments: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, S
     hop_mm = pair_lengths_mm(end_lon, end_lat, start_lon, start_lat)
     hop_ms = after["first_ms"].to_numpy() - before["last_ms"].to_numpy()
     hop_cm = distances_cm(places_cm(end_lon, end_lat), places_cm(start_lon, start_lat))
-    same_device = np.diff(segments["device_id"].to_numpy()) == 0
-    reason = break_reasons(hop_ms, hop_mm, settings)
-    pause = same_device & is_pause(hop_ms, hop_cm, settings)
+    device = segments["device_id"].to_numpy()
+    same_device = np.diff(device) == 0
+    times = segments["first_ms"].to_numpy(), segments["last_ms"].to_numpy()
+    edits = no_edits() if edits is None else edits
+    merged = same_device & merged_hops(edits, device, *times) & (hop_ms <= MAX_PAUSE_MS)
+    reason = np.where(merged, np.int8(NO_BREAK), break_reasons(hop_ms, hop_mm, settings))
+    pause = same_device & is_pause(hop_ms, hop_cm, settings) & ~merged
 
     segments = _with_lonely_rests(segments, pause, ~same_device | pause | (reason != NO_BREAK))
     is_stay = segments["is_stay"].to_numpy() == 1
     rests_before, rests_after = is_stay[:-1], is_stay[1:]
     goes_on = reason == NO_BREAK
     if settings.split_at_midnight:
-        reason[goes_on & (before["local_day"].to_numpy() != after["local_day"].to_numpy())] = MIDNIGHT
+        reason[goes_on & ~merged & (before["local_day"].to_numpy() != after["local_day"].to_numpy())] = MIDNIGHT
+    reason[goes_on & split_hops(edits, device, *times)] = SPLIT
     reason[(goes_on & (rests_before | rests_after)) | pause] = STAY
     one_stay = (after["continues"].to_numpy() == 1) | is_same_place(hop_ms, hop_cm, settings)
-    reason[rests_before & rests_after & one_stay] = NO_BREAK
+    reason[rests_before & rests_after & one_stay & ~merged] = NO_BREAK
     reason[~same_device] = BREAK_REASONS.index("time_gap")
 
     # Everything from here on has an element a segment: the seam before it.
     start = np.full(min(len(segments), 1), BREAK_REASONS.index("time_gap"), np.int8)
     none = np.zeros(len(start), np.int64)
     reason, hop_mm, hop_ms = (np.concatenate(pair) for pair in ((start, reason), (none, hop_mm), (none, hop_ms)))
-    return _share_ends(segments, Seams(reason, hop_mm, hop_ms), np.append(none != 0, pause))
+    seams = Seams(reason, hop_mm, hop_ms, np.full(len(reason), settings.climb_threshold_cm))
+    return _share_ends(segments, seams, np.append(none != 0, pause))
 
 
 def _with_lonely_rests(
@@ -174,7 +209,7 @@ def _with_lonely_rests(
     segments.loc[alone, list(REST_COLUMNS)] = _rest_at(
         segments.loc[alone, "first_lon"].to_numpy(), segments.loc[alone, "first_lat"].to_numpy()
     )
-    segments.loc[alone, ["gain_cm", "loss_cm", "min_cm", "max_cm", "first_cm", "last_cm"]] = pd.NA
+    segments.loc[alone, list(CLIMB_COLUMNS)] = _climb_at(np.full(np.count_nonzero(alone), np.nan))
     if "path" in segments:
         segments["path"] = segments["path"].where(~alone, b"")
     return segments
@@ -186,13 +221,18 @@ def _rest_at(lon: FloatArray, lat: FloatArray) -> IntArray:
     return np.vstack([np.ones((1, len(lon)), np.int64), places, places, places]).T
 
 
+def _climb_at(altitude: FloatArray) -> IntArray:
+    """Return the `CLIMB_COLUMNS` of single points, (n, 8)."""
+    return climb_of(altitude, np.arange(len(altitude)), 1).T
+
+
 def _share_ends(segments: pd.DataFrame, seams: Seams, pause: npt.NDArray[np.bool_]) -> tuple[pd.DataFrame, Seams]:
     is_stay = segments["is_stay"].to_numpy() == 1
-    shared = np.isin(seams.reason, (STAY, MIDNIGHT))
+    shared = np.isin(seams.reason, TOUCHING)
     rests_before = np.append(False, is_stay[:-1])[: len(is_stay)]
-    from_midnight = seams.reason == MIDNIGHT
-    # A track leaves from a stay or from the day before, or a pause begins where a track ends ...
-    leave = np.flatnonzero(shared & np.where(pause, ~rests_before, rests_before | from_midnight))
+    from_track = np.isin(seams.reason, (MIDNIGHT, SPLIT))
+    # A track leaves from a stay or from another track, or a pause begins where a track ends ...
+    leave = np.flatnonzero(shared & np.where(pause, ~rests_before, rests_before | from_track))
     # ... and a track arrives at a stay, or a pause ends where a track begins.
     arrive = np.flatnonzero(shared & np.where(pause, ~is_stay, is_stay))
     ends = [_end(segments, leave - 1, leave, "last", pause), _end(segments, arrive, arrive, "first", pause)]
@@ -211,7 +251,10 @@ def _share_ends(segments: pd.DataFrame, seams: Seams, pause: npt.NDArray[np.bool
         )
         for hop in (seams.hop_mm, seams.hop_ms)
     ]
-    return whole.iloc[order].reset_index(drop=True), Seams(all_reasons[order], *(hop[order] for hop in hops))
+    threshold = np.concatenate([seams.climb_threshold_cm, seams.climb_threshold_cm[[*leave, *arrive]]])
+    hop_mm, hop_ms = (hop[order] for hop in hops)
+    seams = Seams(all_reasons[order], hop_mm, hop_ms, threshold[order])
+    return whole.iloc[order].reset_index(drop=True), seams
 
 
 def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
@@ -232,30 +275,44 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
 
     Notes
     -----
-    `a + b` adds the hop from a's last to b's first point to the length, and the climb from a's last to b's first
-    known altitude to gain or loss. All of it is integer addition, therefore associative.
+    `a + b` adds the hop from a's last to b's first point to the length and to the time at its speed, and joins the
+    climb. All of it is arithmetic of integers, therefore associative.
     """
     first = np.flatnonzero(seams.reason != NO_BREAK)
     if segments.empty:
         return segments[[name for name in SEGMENT_DTYPES if name in segments]]
     last = np.append(first[1:], len(segments)) - 1
-    joined = seams.reason == NO_BREAK
-    of_first = ("device_id", "day", "number", "local_day", "is_stay", "continues", "settings_id", "start_cm")
+    of_first = ("device_id", "day", "number", "local_day", "is_stay", "continues", "told_by", "settings_id", "start_cm")
     merged: dict[str, Any] = {name: segments[name].array[first] for name in of_first}
     merged |= {name: segments[name].to_numpy()[first] for name in ("first_ms", "first_lon", "first_lat")}
     merged |= {name: segments[name].to_numpy()[last] for name in ("last_ms", "last_lon", "last_lat")}
     merged["end_cm"] = segments["end_cm"].array[last]
-    hops = {"length_mm": np.where(joined, seams.hop_mm, 0)}
-    hops["moving_ms"] = np.where(joined, moving_time_ms(seams.hop_ms, seams.hop_mm), 0)
-    for name in ("points", "length_mm", "moving_ms", "digest", *REST_COLUMNS):
+    ways = _with_hops(segments, seams)
+    for name in ("points", "length_mm", "digest", *BAND_COLUMNS, *REST_COLUMNS):
         fold = np.minimum if name.endswith("_min") else np.maximum if name.endswith("_max") else np.add
-        merged[name] = fold.reduceat(segments[name].to_numpy() + hops.get(name, 0), first)
-    merged |= _merged_elevation(segments, seams.chain, len(first))
+        merged[name] = fold.reduceat(ways.get(name, segments[name].to_numpy()), first)
+    merged |= dict(zip(CLIMB_COLUMNS, join_at(_climbs(segments), first, seams.climb_threshold_cm[first]), strict=True))
     if "path" in segments:
         paths = segments["path"].to_numpy()
         merged["path"] = [b"".join(paths[a : b + 1]) for a, b in zip(first, last, strict=True)]
     dtypes = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if name in merged}
     return pd.DataFrame(merged)[list(dtypes)].astype(dtypes)
+
+
+def _with_hops(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
+    """Return `length_mm` and the `BAND_COLUMNS` of segments, each with the hop to it."""
+    band_ms = segments[list(BAND_COLUMNS)].to_numpy(copy=True)
+    joined = np.flatnonzero(seams.reason == NO_BREAK)
+    hop_ms, hop_mm = seams.hop_ms[joined], seams.hop_mm[joined]
+    band_ms[joined, speed_bands(hop_ms, hop_mm)] += hop_ms
+    length_mm = segments["length_mm"].to_numpy(copy=True)
+    length_mm[joined] += hop_mm
+    return {"length_mm": length_mm, **dict(zip(BAND_COLUMNS, band_ms.T, strict=True))}
+
+
+def _climbs(segments: pd.DataFrame) -> IntArray:
+    """Return the `CLIMB_COLUMNS` of segments, (8, k)."""
+    return segments[list(CLIMB_COLUMNS)].to_numpy().T
 
 
 def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause: npt.NDArray[np.bool_]) -> pd.DataFrame:
@@ -266,13 +323,9 @@ def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause:
     for name in ("ms", "lon", "lat"):
         end[f"first_{name}"] = end[f"last_{name}"] = end[f"{side}_{name}"]
     cm = end["start_cm" if side == "first" else "end_cm"]
-    of_track = cm.where(end["is_stay"] == 0)
     end["start_cm"] = end["end_cm"] = cm
-    for name in ("min_cm", "max_cm", "first_cm", "last_cm"):
-        end[name] = of_track
-    for name in ("gain_cm", "loss_cm"):
-        end[name] = of_track * 0
-    end[["length_mm", "moving_ms"]] = 0
+    end[list(CLIMB_COLUMNS)] = _climb_at((cm / 100).where(end["is_stay"] == 0).to_numpy("float64", na_value=np.nan))
+    end[["length_mm", *BAND_COLUMNS]] = 0
     coordinates = np.column_stack([end["first_lon"], end["first_lat"]]).astype("<f8")
     end[list(REST_COLUMNS)] = _rest_at(coordinates[:, 0], coordinates[:, 1])
     words = [end["first_ms"], *coordinates.view("<i8").T, cm.fillna(np.iinfo("i4").min), end["is_stay"]]
@@ -315,31 +368,74 @@ def is_track(chains: pd.DataFrame) -> pd.Series:
     return (chains["is_stay"] == 0) & (chains["vertices"] >= MIN_TRACK_VERTICES)
 
 
-def make_tracks(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
-    """Make tracks of those chains that are some.
+def make_tracks(segments: pd.DataFrame, seams: Seams, devices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Make tracks of those chains that are some, and their legs.
 
     Parameters
     ----------
-    chains : DataFrame
-        As `find_chains` makes them, with `path`.
+    segments, seams : DataFrame, Seams
+        What `connect` returns of segments with `path`.
     devices : DataFrame
         `user` and `device` (names), indexed by `device_id`.
 
     Returns
     -------
-    DataFrame
-        Tracks in the order of the chains, with the columns of `TRACK_DTYPES`.
+    tracks : DataFrame
+        In the order of the chains, with the columns of `TRACK_DTYPES`.
+    legs : DataFrame
+        In the same order, with the columns of `LEG_DTYPES`; they tile each track.
     """
+    chains = find_chains(segments, seams)
     chains = chains[is_track(chains)]
     tracks = _described(chains, devices, "track_id")
+    legs = _legs(segments, seams, tracks["track_id"].set_axis(chains.index))
     length_mm, duration_ms = chains["length_mm"].to_numpy(), tracks["duration_ms"].to_numpy()
     tracks["length_mm"] = length_mm
-    tracks["moving_ms"] = chains["moving_ms"].to_numpy()
+    tracks["moving_ms"] = _moving_ms(chains)
     tracks["avg_speed_kmh"] = np.divide(length_mm * 3.6, duration_ms, out=np.zeros(len(chains)), where=duration_ms > 0)
+    unknown = (chains["min_cm"] > chains["max_cm"]).to_numpy()
     for name in ("gain_cm", "loss_cm", "min_cm", "max_cm"):
-        tracks[f"elevation_{name}"] = chains[name].array
+        tracks[f"elevation_{name}"] = pd.arrays.IntegerArray(chains[name].to_numpy(copy=True), unknown)
+    tracks["mode"] = tracks["track_id"].map(main_modes(legs))
     tracks["path"] = [encode_path(np.frombuffer(path, "<f8").reshape(-1, 2)) for path in chains["path"]]
-    return tracks[list(TRACK_DTYPES)].astype(TRACK_DTYPES)
+    return tracks[list(TRACK_DTYPES)].astype(TRACK_DTYPES), legs
+
+
+def _legs(segments: pd.DataFrame, seams: Seams, track_ids: pd.Series) -> pd.DataFrame:
+    """Return the legs of tracks, whose ids are given by their chains."""
+    before_ms = np.append(0, segments["last_ms"].to_numpy()[:-1])[: len(segments)]
+    joined = seams.reason == NO_BREAK
+    rows = pd.DataFrame(_with_hops(segments, seams)).assign(
+        chain=seams.chain,
+        told_by=segments["told_by"].to_numpy(),
+        started_ms=np.where(joined, before_ms, segments["first_ms"].to_numpy()),
+        ended_ms=segments["last_ms"].to_numpy(),
+    )
+    has_hops = joined | (segments["points"].to_numpy() > 1)
+    rows = rows[has_hops & np.isin(seams.chain, track_ids.index)]
+    begins = (rows["chain"].diff() != 0) | (rows["told_by"].diff() != 0)
+    sums = dict.fromkeys(("length_mm", *BAND_COLUMNS), "sum")
+    legs = rows.groupby(begins.cumsum()).agg(
+        {"chain": "first", "told_by": "first", "started_ms": "first", "ended_ms": "last", **sums}
+    )
+    told_by = legs["told_by"].to_numpy()
+    mode, confidence = tell_modes(told_by, legs[list(BAND_COLUMNS)].to_numpy())
+    legs = legs.assign(
+        track_id=track_ids.loc[legs["chain"]].to_numpy(),
+        number=legs.groupby("chain").cumcount(),
+        mode=np.array(MODES, object)[mode],
+        confidence=confidence,
+        by_hand=told_by >= BY_HAND,
+        moving_ms=_moving_ms(legs),
+    )
+    made: pd.DataFrame = legs[list(LEG_DTYPES)].reset_index(drop=True)
+    return made.astype(LEG_DTYPES)
+
+
+def _moving_ms(ways: pd.DataFrame) -> IntArray:
+    """Return the time that was not spent in the slowest of the `BAND_COLUMNS`."""
+    moving_ms: IntArray = ways[list(BAND_COLUMNS[1:])].to_numpy().sum(axis=1)
+    return moving_ms
 
 
 def make_stays(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
@@ -413,53 +509,21 @@ def day_shares(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
         One row a chain and local day, by `chain`: `local_day`, `points`, `length_mm`, `moving_ms`, and `gain_cm` and
         `loss_cm`, 0 where no altitude is known. A hop belongs to the day of its end.
     """
-    joined = seams.reason == NO_BREAK
-    gain, loss = _climbs(segments, seams.chain)
-    rows = pd.DataFrame(
-        {
-            "chain": seams.chain,
-            "local_day": segments["local_day"].to_numpy(),
-            "points": segments["points"].to_numpy(),
-            "length_mm": segments["length_mm"].to_numpy() + np.where(joined, seams.hop_mm, 0),
-            "moving_ms": segments["moving_ms"].to_numpy()
-            + np.where(joined, moving_time_ms(seams.hop_ms, seams.hop_mm), 0),
-            "gain_cm": gain,
-            "loss_cm": loss,
-        }
+    rows = pd.DataFrame(_with_hops(segments, seams)).assign(
+        chain=seams.chain,
+        local_day=segments["local_day"].to_numpy(),
+        points=segments["points"].to_numpy(),
     )
-    return rows.groupby(["chain", "local_day"]).sum().reset_index("local_day")
-
-
-def _climbs(segments: pd.DataFrame, chain: IntArray) -> tuple[IntArray, IntArray]:
-    """Return gain and loss of each segment with those of the hop to it from the altitude known last in its chain."""
-    known = np.flatnonzero(segments["first_cm"].notna().to_numpy())
-    climbs = np.zeros((2, len(segments)), np.int64)
-    if len(known):
-        cm = {name: segments[name].to_numpy("int64", na_value=0)[known] for name in ("first_cm", "last_cm")}
-        hop = np.zeros(len(known), np.int64)
-        hop[1:] = np.where(np.diff(chain[known]) == 0, cm["first_cm"][1:] - cm["last_cm"][:-1], 0)
-        for row, name, sign in ((0, "gain_cm", 1), (1, "loss_cm", -1)):
-            climbs[row, known] = segments[name].to_numpy("int64", na_value=0)[known] + np.maximum(sign * hop, 0)
-    return climbs[0], climbs[1]
-
-
-def _merged_elevation(
-    segments: pd.DataFrame, chain: IntArray, chains: int
-) -> dict[str, pd.api.extensions.ExtensionArray]:
-    names = ("gain_cm", "loss_cm", "min_cm", "max_cm", "first_cm", "last_cm")
-    known = segments["first_cm"].notna().to_numpy()
-    of_chain = chain[known]
-    columns = {name: np.zeros(chains, np.int64) for name in names}
-    has_altitude = np.zeros(chains, bool)
-    has_altitude[of_chain] = True
-    if len(of_chain):
-        gain, loss = _climbs(segments, chain)
-        cm = {name: segments[name].to_numpy("int64", na_value=0)[known] for name in names[2:]}
-        first = np.flatnonzero(np.append(True, np.diff(of_chain) != 0))
-        columns["gain_cm"][has_altitude] = np.add.reduceat(gain[known], first)
-        columns["loss_cm"][has_altitude] = np.add.reduceat(loss[known], first)
-        columns["min_cm"][has_altitude] = np.minimum.reduceat(cm["min_cm"], first)
-        columns["max_cm"][has_altitude] = np.maximum.reduceat(cm["max_cm"], first)
-        columns["first_cm"][has_altitude] = cm["first_cm"][first]
-        columns["last_cm"][has_altitude] = cm["last_cm"][np.append(first[1:], len(of_chain)) - 1]
-    return {name: pd.arrays.IntegerArray(values, ~has_altitude) for name, values in columns.items()}
+    first = np.flatnonzero((rows["chain"].diff() != 0) | (rows["local_day"].diff() != 0))
+    shares = rows.groupby(["chain", "local_day"], as_index=False)[["points", "length_mm", *BAND_COLUMNS]].sum()
+    shares["moving_ms"] = _moving_ms(shares)
+    first_day = np.flatnonzero(shares["chain"].diff() != 0)
+    threshold = seams.climb_threshold_cm[first]
+    of_days = join_at(_climbs(segments), first, threshold)
+    so_far = dict(zip(CLIMB_COLUMNS, join_up_to(of_days, first_day, threshold), strict=True))
+    for name in ("gain_cm", "loss_cm"):
+        shares[name] = np.diff(so_far[name], prepend=0)
+        shares.loc[first_day, name] = so_far[name][first_day]
+    columns = ["local_day", "points", "length_mm", "moving_ms", "gain_cm", "loss_cm"]
+    by_chain: pd.DataFrame = shares.set_index("chain")
+    return by_chain[columns]

@@ -11,22 +11,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from trackgen_core.geodesy import FloatArray, IntArray, distances_cm
+from trackgen_core.geodesy import FloatArray, IntArray, Mask, distances_cm
+from trackgen_core.points import MS_PER_MINUTE
 from trackgen_core.settings import Settings
-
-Mask = npt.NDArray[np.bool_]
 
 NOISE_REASONS: Final = ("", "accuracy", "spike", "replay", "duplicate")
 """What a code of `find_noise` means; its index is the code."""
 
-MINUTE_MS: Final = 60_000
-ALONE_MS: Final = 1 * MINUTE_MS
+ALONE_MS: Final = 1 * MS_PER_MINUTE
 """How near one better fix has to be to set a coarse one aside."""
-BOTH_MS: Final = 10 * MINUTE_MS
+BOTH_MS: Final = 10 * MS_PER_MINUTE
 """How near better fixes have to be on both sides of a coarse one."""
-HOP_MS: Final = 30 * MINUTE_MS
+HOP_MS: Final = 30 * MS_PER_MINUTE
 """A longer hop says nothing about speed; recordings end at it."""
-RUN_MS: Final = 60 * MINUTE_MS
+RUN_MS: Final = 60 * MS_PER_MINUTE
 """The longest time away that is judged."""
 RUN_FIXES: Final = 5
 """The most fixes that are noise together."""
@@ -38,7 +36,7 @@ END_SPIKE_KMH: Final = 250
 TIMES_FASTER: Final = 3
 FAR_CM: Final = 50 * 100
 REPLAY_FAR_CM: Final = 500 * 100
-REPLAY_MS: Final = (10 * MINUTE_MS, 180 * MINUTE_MS)
+REPLAY_MS: Final = (10 * MS_PER_MINUTE, 180 * MS_PER_MINUTE)
 """How long ago a replayed fix was true."""
 
 

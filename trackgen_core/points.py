@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
+MS_PER_MINUTE: Final = 60_000
 MS_PER_DAY: Final = 86_400_000
 EPOCH: Final = date(1970, 1, 1)
 MAX_FUTURE_MS: Final = MS_PER_DAY

@@ -23,9 +23,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from trackgen_core.segmentation import REST_COLUMNS
+from trackgen_core.climb import CLIMB_COLUMNS, NOWHERE_CM
+from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised with every change of the tables; `schema_version` in the database holds the one it was made with."""
 
 metadata: Final = MetaData()
@@ -105,13 +106,9 @@ segments = Table(
     Column("last_lat", Float(53), nullable=False),
     Column("points", Integer, nullable=False),
     Column("length_mm", BigInteger, nullable=False),
-    Column("moving_ms", BigInteger, nullable=False),
-    Column("gain_cm", BigInteger),
-    Column("loss_cm", BigInteger),
-    Column("min_cm", BigInteger),
-    Column("max_cm", BigInteger),
-    Column("first_cm", BigInteger, comment="first known altitude"),
-    Column("last_cm", BigInteger),
+    Column("told_by", Integer, nullable=False, comment="pace, or mode by hand"),
+    *(Column(name, BigInteger, nullable=False) for name in BAND_COLUMNS),
+    *(Column(name, BigInteger) for name in CLIMB_COLUMNS),
     Column("start_cm", BigInteger, comment="altitude of the first point"),
     Column("end_cm", BigInteger),
     *(Column(name, BigInteger, nullable=False) for name in REST_COLUMNS),
@@ -141,11 +138,42 @@ tracks = Table(
     Column("elevation_loss_cm", BigInteger),
     Column("elevation_min_cm", BigInteger),
     Column("elevation_max_cm", BigInteger),
+    Column("mode", String, nullable=False, comment="how most of the time was spent"),
     Column("break_reason", String, nullable=False),
     Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
     Column("digest", BigInteger, nullable=False),
     Column("path", LargeBinary, nullable=False, comment="WKB, lon/lat"),
     Index("tracks_by_start", "device_id", "started_ms"),
+)
+
+legs = Table(
+    "legs",
+    metadata,
+    Column("track_id", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("confidence", Integer, nullable=False, comment="percent"),
+    Column("by_hand", Integer, nullable=False, comment="1: somebody set the mode"),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=False),
+    Column("length_mm", BigInteger, nullable=False),
+    Column("moving_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("track_id", "number"),
+    sqlite_with_rowid=False,
+)
+"""The legs of each track, written and deleted together with it."""
+
+edits = Table(
+    "edits",
+    metadata,
+    Column("edit_id", Integer, primary_key=True),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("kind", String, nullable=False, comment="split, merge or mode"),
+    Column("before_ms", BigInteger, nullable=False, comment="the instants on either side"),
+    Column("after_ms", BigInteger, nullable=False),
+    Column("mode", String),
+    Column("made_ms", BigInteger, nullable=False, comment="when somebody said so"),
+    sqlite_autoincrement=True,  # the number of an edit that was undone is not given to another
 )
 
 stays = Table(
@@ -200,6 +228,13 @@ item_days = Table(
 )
 """The share that each track and stay has in each day, written and deleted together with it."""
 
+_LIST_ALL: Final = """
+        INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
+        SELECT DISTINCT 'segments', user_id, day, now_ms << 20, now_ms, 1
+        FROM segments JOIN devices USING (device_id), (SELECT strftime('%s', 'now') * 1000 AS now_ms)
+        WHERE true ON CONFLICT DO NOTHING
+        """
+
 MIGRATIONS: Final = {
     1: (
         "ALTER TABLE dirty_days ADD COLUMN listed_ms BIGINT NOT NULL DEFAULT 0",
@@ -221,12 +256,24 @@ MIGRATIONS: Final = {
         "ALTER TABLE tracks ADD COLUMN moving_ms BIGINT NOT NULL DEFAULT 0",
         "UPDATE segments SET digest = 0",
         "UPDATE tracks SET digest = 0",
-        """
-        INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
-        SELECT DISTINCT 'segments', user_id, day, now_ms << 20, now_ms, 1
-        FROM segments JOIN devices USING (device_id), (SELECT strftime('%s', 'now') * 1000 AS now_ms)
-        WHERE true ON CONFLICT DO NOTHING
+        _LIST_ALL,
+    ),
+    3: (
+        *(f"ALTER TABLE segments DROP COLUMN {name}" for name in ("moving_ms", "first_cm", "last_cm")),
+        "ALTER TABLE segments ADD COLUMN told_by INTEGER NOT NULL DEFAULT 0",
+        *(f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0" for name in BAND_COLUMNS),
+        *(
+            f"ALTER TABLE segments ADD COLUMN {name} BIGINT DEFAULT 0"
+            for name in ("first_turn_cm", "last_turn_cm", "first_run", "last_run")
+        ),
+        "ALTER TABLE tracks ADD COLUMN mode VARCHAR NOT NULL DEFAULT ''",
+        f"""
+        UPDATE segments SET digest = 0, gain_cm = coalesce(gain_cm, 0), loss_cm = coalesce(loss_cm, 0),
+                            min_cm = coalesce(min_cm, {NOWHERE_CM}), max_cm = coalesce(max_cm, -{NOWHERE_CM})
         """,
+        "UPDATE tracks SET digest = 0",
+        "UPDATE stays SET digest = 0",
+        _LIST_ALL,
     ),
 }
 """What makes the tables of the next version of those of each version, apart from tables and views that are new."""

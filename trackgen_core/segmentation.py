@@ -12,17 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trackgen_core.geodesy import FloatArray, IntArray, distances_cm, link_lengths_mm, places_cm, round_half_away
+from trackgen_core.climb import CLIMB_COLUMNS, climb_of
+from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
+from trackgen_core.geodesy import FloatArray, IntArray, Mask, distances_cm, link_lengths_mm, places_cm, round_half_away
+from trackgen_core.legs import BY_HAND
 from trackgen_core.noise import NOISE_REASONS, find_noise
-from trackgen_core.points import MS_PER_DAY, day_date
+from trackgen_core.pace import BANDS, find_pace, speed_bands
+from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date
 from trackgen_core.settings import Settings
 from trackgen_core.stays import find_stays, is_pause
 
 NO_BREAK: Final = 0
-BREAK_REASONS: Final = ("", "time_gap", "distance", "implausible_speed", "stay", "midnight")
+BREAK_REASONS: Final = ("", "time_gap", "distance", "implausible_speed", "stay", "midnight", "split")
 """What a code of `break_reasons` and `find_seams` means; its index is the code."""
 
-MS_PER_MINUTE: Final = 60_000
 MM_PER_M: Final = 1_000
 MAX_PAUSE_MS: Final = 1440 * MS_PER_MINUTE
 """The longest pause that settings may allow inside a track."""
@@ -41,6 +44,8 @@ REST_COLUMNS: Final = (
     *(f"{axis}_{what}" for what in ("sum", "min", "max") for axis in "xyz"),
 )
 
+BAND_COLUMNS: Final = tuple(f"band_{band}_ms" for band in range(BANDS))
+
 SEGMENT_DTYPES: Final = {
     "device_id": "int64",
     "day": "int64",
@@ -56,13 +61,9 @@ SEGMENT_DTYPES: Final = {
     "last_lat": "float64",
     "points": "int64",
     "length_mm": "int64",
-    "moving_ms": "int64",
-    "gain_cm": "Int64",
-    "loss_cm": "Int64",
-    "min_cm": "Int64",
-    "max_cm": "Int64",
-    "first_cm": "Int64",
-    "last_cm": "Int64",
+    "told_by": "int64",
+    **dict.fromkeys(BAND_COLUMNS, "int64"),
+    **dict.fromkeys(CLIMB_COLUMNS, "int64"),
     "start_cm": "Int64",
     "end_cm": "Int64",
     **dict.fromkeys(REST_COLUMNS, "int64"),
@@ -73,13 +74,14 @@ SEGMENT_DTYPES: Final = {
 """Columns of a frame of segments.
 
 `number` counts the segments of a device's day from 0; `local_day` is the day in the user's time zone. A segment of a
-stay (`is_stay`) that `continues` is the same rest as the segment before it. All sums are integers (mm, ms, cm), so that
-adding segments is associative to the last bit. `gain_cm` to `last_cm` are null where no altitude is known, and in
-stays; `first_cm` and `last_cm` are the first and last *known* altitudes, `start_cm` and `end_cm` those of the first and
-last fix. The `REST_COLUMNS` are about the fixes of a stay that say where it is: how many, the sums of their places in
-cm, and their box; the values of no fixes elsewhere. `path` is the coordinates as little-endian float64 pairs (lon,
-lat), none for a stay: two paths are joined by joining their bytes. `digest` is a hash of the segment's points and of
-what they are taken for; digests are added with wrap-around.
+stay (`is_stay`) that `continues` is the same rest as the segment before it. `told_by` is the pace of the hops to its
+fixes, or the mode that somebody set (see `legs.tell_modes`); in a stay, that of its first. All sums are integers (mm,
+ms, cm), so that adding segments is associative to the last bit. The `BAND_COLUMNS` are the time of its hops by the band
+of their speed. Stays have no climb; `start_cm` and `end_cm` are the altitudes of the first and last fix. The
+`REST_COLUMNS` are about the fixes of a stay that say where it is: how many, the sums of their places in cm, and their
+box; the values of no fixes elsewhere. `path` is the coordinates as little-endian float64 pairs (lon, lat), none for a
+stay: two paths are joined by joining their bytes. `digest` is a hash of the segment's points and of what they are taken
+for; digests are added with wrap-around.
 """
 
 
@@ -124,8 +126,8 @@ def break_reasons(gap_ms: IntArray, gap_mm: IntArray, settings: Settings) -> npt
     return reasons
 
 
-def segment(points: pd.DataFrame, settings: Settings) -> Segmented:
-    """Set noise aside, and cut the rest into segments: at every break, where a stay begins or ends, and at midnight.
+def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None = None) -> Segmented:
+    """Set noise aside, and cut the rest into segments: at every break, where stays and legs begin or end, at midnight.
 
     Parameters
     ----------
@@ -136,68 +138,108 @@ def segment(points: pd.DataFrame, settings: Settings) -> Segmented:
         result is that of the whole history.
     settings : Settings
         The rules, the same for all devices.
+    edits : DataFrame, optional
+        What was said by hand about these and other devices: the columns of `edits.EDIT_DTYPES`.
     """
+    edits = no_edits() if edits is None else edits
     emit = points["emit"].to_numpy() if "emit" in points else np.ones(len(points), bool)
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     clock_ms = _clock(points["device_id"].to_numpy(), points["time_ms"].to_numpy())
-    places = places_cm(lon, lat) if settings.labels_points else np.zeros((3, len(points)), np.int64)
+    places = places_cm(lon, lat)
     reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
     is_noise = reasons != 0
     noise = points.loc[is_noise & emit, ["device_id", "time_ms", "lon", "lat"]]
     noise = noise.assign(reason=np.array(NOISE_REASONS, object)[reasons[is_noise & emit]])
 
     kept = np.flatnonzero(~is_noise)
-    stays = find_stays(clock_ms[kept], places[:, kept], settings)
-    continues = np.append(False, (stays.number[1:] == stays.number[:-1]) & (stays.number[1:] >= 0))[: len(kept)]
+    if not len(kept):
+        return Segmented(empty_segments(), noise)
+    fixes = _labels(points.iloc[kept], clock_ms[kept], places[:, kept], settings, edits)
     emitted = emit[kept]
-    segments = _cut(
-        points.iloc[kept[emitted]],
-        places[:, kept[emitted]],
-        stays.number[emitted] >= 0,
-        stays.at_rest[emitted],
-        continues[emitted],
-        settings,
+    return Segmented(
+        _cut(points.iloc[kept[emitted]], places[:, kept[emitted]], _Labels(*(one[emitted] for one in fixes)), settings),
+        noise,
     )
-    return Segmented(segments, noise)
 
 
-def _cut(
-    points: pd.DataFrame,
-    places: IntArray,
-    in_stay: npt.NDArray[np.bool_],
-    at_rest: npt.NDArray[np.bool_],
-    continues: npt.NDArray[np.bool_],
-    settings: Settings,
-) -> pd.DataFrame:
-    """Make segments of points that are no noise, whole days of devices; `continues` says which go on with a stay."""
+class _Labels(NamedTuple):
+    """What fixes that are no noise are taken for; hops are those that lead to each, from the fix before it."""
+
+    hop_ms: IntArray
+    hop_mm: IntArray
+    band: IntArray
+    starts: Mask
+    """Whether nothing of the fix before goes on here: a device begins, or there is a break, a pause or a split."""
+    in_stay: Mask
+    at_rest: Mask
+    continues: Mask
+    """Whether the fix goes on with the stay of the one before."""
+    told_by: IntArray
+
+
+def _labels(
+    points: pd.DataFrame, clock_ms: IntArray, places: IntArray, settings: Settings, edits: pd.DataFrame
+) -> _Labels:
+    device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
+    hop_ms, hop_mm = np.diff(clock_ms), link_lengths_mm(points["lon"].to_numpy(), points["lat"].to_numpy())
+    bands = speed_bands(hop_ms, hop_mm)
+    breaks = break_reasons(hop_ms, hop_mm, settings) != NO_BREAK
+    told_by = find_pace(clock_ms, bands, breaks).astype(np.int64)
+    by_hand = modes_by_hand(edits, device, time)
+    told_by = np.where(by_hand >= 0, BY_HAND + by_hand, told_by)
+
+    merged = merged_hops(edits, device, time, time) & (hop_ms <= MAX_PAUSE_MS)
+    pauses = is_pause(hop_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
+    starts = (device[1:] != device[:-1]) | ((breaks | pauses) & ~merged) | split_hops(edits, device, time, time)
+
+    stays = find_stays(clock_ms, places, settings)
+    inside = merged_fixes(edits, device, time)
+    number = np.where(inside, -1, stays.number)
+    continues = (number[1:] == number[:-1]) & (number[1:] >= 0) & ~merged
+    return _Labels(
+        hop_ms=np.append(0, hop_ms),
+        hop_mm=np.append(0, hop_mm),
+        band=np.append(0, bands),
+        starts=np.append(True, starts),
+        in_stay=number >= 0,
+        at_rest=stays.at_rest & ~inside,
+        continues=np.append(False, continues),
+        told_by=told_by,
+    )
+
+
+def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Settings) -> pd.DataFrame:
+    """Make segments of points that are no noise, whole days of devices."""
     if points.empty:
         return empty_segments()
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     day, local_day = time // MS_PER_DAY, local_days(time, settings.timezone)
-    link_ms, link_mm = np.diff(time), link_lengths_mm(lon, lat)
 
-    in_track = ~in_stay
-    starts_here = np.ones(len(time), bool)
-    starts_here[1:] = (break_reasons(link_ms, link_mm, settings) != NO_BREAK) & in_track[1:] & in_track[:-1]
+    in_stay, in_track = fixes.in_stay, ~fixes.in_stay
+    starts_here = in_track & fixes.starts
+    starts_here[1:] |= in_track[1:] & (fixes.told_by[1:] != fixes.told_by[:-1])
     starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1]) | (local_day[1:] != local_day[:-1])
-    starts_here[1:] |= is_pause(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
-    starts_here[1:] |= (in_stay[1:] != in_stay[:-1]) | (in_stay[1:] & ~continues[1:])
+    starts_here |= in_stay & ~fixes.continues
+    starts_here[1:] |= in_stay[1:] != in_stay[:-1]
+    starts_here[0] = True
     first = np.flatnonzero(starts_here)
     last = np.append(first[1:], len(time)) - 1
 
-    to_here = ~starts_here & in_track  # the hop into a segment is not part of it
-    length_to_here, moving_to_here = np.zeros((2, len(time)), np.int64)
-    length_to_here[1:] = np.where(to_here[1:], link_mm, 0)
-    moving_to_here[1:] = np.where(to_here[1:], moving_time_ms(link_ms, link_mm), 0)
+    goes_on = ~starts_here & in_track  # the hop into a segment is not part of it
+    row = np.repeat(np.arange(len(first)), np.diff(first, append=len(time)))
+    band_ms = np.bincount(  # whose floats are exact, as times are far below 2**53
+        BANDS * row + fixes.band, np.where(goes_on, fixes.hop_ms, 0), minlength=BANDS * len(first)
+    ).reshape(-1, BANDS)
 
     day_starts = np.flatnonzero(np.append(True, (np.diff(device[first]) != 0) | (np.diff(day[first]) != 0)))
     number = np.arange(len(first)) - np.repeat(day_starts, np.diff(np.append(day_starts, len(first))))
 
     altitude = points["altitude"].to_numpy()
+    climb = climb_of(np.where(in_track, altitude, np.nan), first, settings.climb_threshold_cm)
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
-    labels = np.column_stack([in_stay, continues, at_rest]).astype("u1")
+    labels = np.column_stack([in_stay, fixes.continues, fixes.at_rest, fixes.told_by]).astype("u1")
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -205,7 +247,7 @@ def _cut(
             "number": number,
             "local_day": local_day[first],
             "is_stay": in_stay[first],
-            "continues": continues[first],
+            "continues": fixes.continues[first],
             "first_ms": time[first],
             "first_lon": lon[first],
             "first_lat": lat[first],
@@ -213,23 +255,19 @@ def _cut(
             "last_lon": lon[last],
             "last_lat": lat[last],
             "points": last - first + 1,
-            "length_mm": np.add.reduceat(length_to_here, first),
-            "moving_ms": np.add.reduceat(moving_to_here, first),
-            **elevation_columns(np.where(in_track, altitude, np.nan), first),
+            "length_mm": np.add.reduceat(np.where(goes_on, fixes.hop_mm, 0), first),
+            "told_by": fixes.told_by[first],
+            **dict(zip(BAND_COLUMNS, band_ms.T, strict=True)),
+            **dict(zip(CLIMB_COLUMNS, climb, strict=True)),
             "start_cm": _known_cm(altitude[first]),
             "end_cm": _known_cm(altitude[last]),
-            **_rest_columns(places, at_rest, first),
+            **_rest_columns(places, fixes.at_rest, first),
             "settings_id": settings.settings_id,
             "digest": _digests((coordinates, time, altitude, labels), first, last),
             "path": [b"" if rests else path for rests, path in zip(in_stay[first], paths, strict=True)],
         }
     )
     return segments.astype(SEGMENT_DTYPES)
-
-
-def moving_time_ms(link_ms: IntArray, link_mm: IntArray) -> IntArray:
-    """Return how much of the time of links counts as moving: all of it from 0.5 m/s on, otherwise nothing."""
-    return np.where(2 * link_mm >= link_ms, link_ms, 0)
 
 
 def local_days(time_ms: IntArray, timezone: str) -> IntArray:
@@ -256,41 +294,6 @@ def _midnights(first_ms: int, last_ms: int, timezone: str) -> tuple[int, list[in
     days = range(first_ms // MS_PER_DAY - 1, last_ms // MS_PER_DAY + 3)
     zone = ZoneInfo(timezone)
     return days[0], [int(datetime.combine(day_date(day), clock(), zone).timestamp()) * 1000 for day in days]
-
-
-def elevation_columns(altitude: FloatArray, first: IntArray) -> dict[str, pd.api.extensions.ExtensionArray]:
-    """Return the elevation statistics of runs of points.
-
-    Parameters
-    ----------
-    altitude : (n,) float array
-        Metres, NaN where unknown.
-    first : (k,) int array
-        Index of the first point of each run.
-
-    Returns
-    -------
-    dict of (k,) Int64 arrays
-        `gain_cm`, `loss_cm`, `min_cm`, `max_cm`, `first_cm`, `last_cm`; null where a run has no known altitude.
-    """
-    names = ("gain_cm", "loss_cm", "min_cm", "max_cm", "first_cm", "last_cm")
-    columns = {name: np.zeros(len(first), np.int64) for name in names}
-    known = np.flatnonzero(~np.isnan(altitude))
-    known_before = np.searchsorted(known, first)
-    has_altitude = np.diff(known_before, append=len(known)) > 0
-    if len(known):
-        cm = round_half_away(altitude[known] * 100)
-        run_starts = known_before[has_altitude]
-        climb = np.zeros(len(known), np.int64)
-        climb[1:] = np.diff(cm)
-        climb[run_starts] = 0
-        columns["gain_cm"][has_altitude] = np.add.reduceat(np.maximum(climb, 0), run_starts)
-        columns["loss_cm"][has_altitude] = np.add.reduceat(np.maximum(-climb, 0), run_starts)
-        columns["min_cm"][has_altitude] = np.minimum.reduceat(cm, run_starts)
-        columns["max_cm"][has_altitude] = np.maximum.reduceat(cm, run_starts)
-        columns["first_cm"][has_altitude] = cm[run_starts]
-        columns["last_cm"][has_altitude] = cm[np.append(run_starts[1:], len(cm)) - 1]
-    return {name: pd.arrays.IntegerArray(values, ~has_altitude) for name, values in columns.items()}
 
 
 def empty_segments() -> pd.DataFrame:

@@ -98,9 +98,9 @@ class Settings(BaseModel):
     )
 
     @property
-    def labels_points(self) -> bool:
-        """Whether what a fix is depends on others around it."""
-        return self.noise_filter or self.stop_minutes > 0
+    def climb_threshold_cm(self) -> int:
+        """The least rise or fall that is no noise, at least 1 cm."""
+        return max(100 * self.climb_threshold_m, 1)
 
     @cached_property
     def settings_id(self) -> str:

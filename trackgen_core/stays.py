@@ -8,22 +8,20 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from trackgen_core.geodesy import FloatArray, IntArray, box_sizes_cm, distances_cm
+from trackgen_core.geodesy import FloatArray, IntArray, Mask, box_sizes_cm, distances_cm
+from trackgen_core.points import MS_PER_MINUTE
 from trackgen_core.settings import Settings
+from trackgen_core.windows import covered, runs, windows
 
-Mask = npt.NDArray[np.bool_]
-
-MINUTE_MS: Final = 60_000
-EXCURSION_MS: Final = 10 * MINUTE_MS
+EXCURSION_MS: Final = 10 * MS_PER_MINUTE
 """Who is back so soon has not left."""
 EXCURSION_FIXES: Final = 5
-LONG_MS: Final = 30 * MINUTE_MS
+LONG_MS: Final = 30 * MS_PER_MINUTE
 """Who rests for so long must not creep along meanwhile."""
-WINDOW_MS: Final = 120 * MINUTE_MS
+WINDOW_MS: Final = 120 * MS_PER_MINUTE
 """How far rests look; what takes longer is a pause, which only depends on the fixes at its ends."""
-PAUSE_MS: Final = 24 * 60 * MINUTE_MS
+PAUSE_MS: Final = 24 * 60 * MS_PER_MINUTE
 """Two fixes at one place say nothing about more time than this between them."""
 
 
@@ -49,7 +47,7 @@ def find_stays(clock_ms: IntArray, places: IntArray, settings: Settings) -> Stay
         `stop_minutes` and `stop_radius_m`.
     """
     number, at_rest = np.full(len(clock_ms), -1), np.zeros(len(clock_ms), bool)
-    stop_ms, radius_cm = settings.stop_minutes * MINUTE_MS, settings.stop_radius_m * 100
+    stop_ms, radius_cm = settings.stop_minutes * MS_PER_MINUTE, settings.stop_radius_m * 100
     if not stop_ms or len(clock_ms) < 2:
         return Stays(number, at_rest)
     settled = np.flatnonzero(~_away(clock_ms, places, radius_cm))
@@ -57,7 +55,7 @@ def find_stays(clock_ms: IntArray, places: IntArray, settings: Settings) -> Stay
     at_rest[settled[:-1][still]] = True
     at_rest[settled[1:][still]] = True
 
-    first, last = _runs(still)
+    first, last = runs(still)
     if not len(first):
         return Stays(number, at_rest)
     joined = _one_place(clock_ms[settled], places[:, settled], first, last, radius_cm)
@@ -118,42 +116,23 @@ def _still_hops(clock_ms: IntArray, places: IntArray, stop_ms: int, limit_cm: in
     long_ms = max(stop_ms, LONG_MS)
     still = _in_still_window(clock_ms, places, long_ms, limit_cm)
     if stop_ms < long_ms:
-        first, last = _runs(_in_still_window(clock_ms, places, stop_ms, limit_cm))
+        first, last = runs(_in_still_window(clock_ms, places, stop_ms, limit_cm))
         short = clock_ms[last] - clock_ms[first] < long_ms
         first, last = first[short], last[short]
         small = box_sizes_cm(places, first, last) <= limit_cm
-        still |= _covered(len(still), first[small], last[small])
+        still |= covered(len(still), first[small], last[small])
     return still
 
 
 def _in_still_window(clock_ms: IntArray, places: IntArray, length_ms: int, limit_cm: int) -> Mask:
     """Mark the hops inside windows of a length whose fixes fit into a small box."""
-    number = np.arange(len(clock_ms))
-    later = np.searchsorted(clock_ms, clock_ms + length_ms)
-    earlier = np.searchsorted(clock_ms, clock_ms - length_ms, "right") - 1
-    forward = number[later < len(clock_ms)]
-    backward = number[earlier >= 0]
-    backward = backward[later[earlier[backward]] != backward]  # the others are there already, seen from their other end
-    first = np.concatenate([forward, earlier[backward]])
-    last = np.concatenate([later[forward], backward])
+    first, last = windows(clock_ms, length_ms)
     # Both spare most of the work, on a journey.
     near = np.flatnonzero(clock_ms[last] - clock_ms[first] <= WINDOW_MS)
     near = near[distances_cm(places[:, first[near]], places[:, last[near]]) <= limit_cm]
     first, last = first[near], last[near]
     still = box_sizes_cm(places, first, last) <= limit_cm
-    return _covered(max(len(clock_ms) - 1, 0), first[still], last[still])
-
-
-def _covered(hops: int, first: IntArray, last: IntArray) -> Mask:
-    """Mark the hops between the first and the last fix of any of some runs."""
-    change = np.bincount(first, minlength=hops + 1) - np.bincount(last, minlength=hops + 1)
-    return np.cumsum(change[:hops]) > 0
-
-
-def _runs(hops: Mask) -> tuple[IntArray, IntArray]:
-    """Return the first and last fix of each maximal run of marked hops."""
-    edges = np.flatnonzero(np.diff(hops, prepend=False, append=False))
-    return edges[::2], edges[1::2]
+    return covered(max(len(clock_ms) - 1, 0), first[still], last[still])
 
 
 def _one_place(clock_ms: IntArray, places: IntArray, first: IntArray, last: IntArray, radius_cm: int) -> Mask:

@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore
+from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.merging import STAY_DTYPES, TRACK_DTYPES
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import (
@@ -42,7 +43,9 @@ from trackgen_core.schema import (
     IS_LATER,
     devices,
     dirty_days,
+    edits,
     item_days,
+    legs,
     noise,
     points,
     segments,
@@ -109,6 +112,16 @@ ITEM_DAY_DTYPES: Final = {
     "rest_ms": "int64",
     "gain_cm": "int64",
     "loss_cm": "int64",
+}
+LISTED_EDIT_DTYPES: Final = {
+    "edit_id": "int64",
+    "user": "object",
+    "device": "object",
+    "kind": "object",
+    "before_ms": "int64",
+    "after_ms": "int64",
+    "mode": "object",
+    "made_ms": "int64",
 }
 DAY_SUM_DTYPES: Final = {
     "user": "object",
@@ -359,8 +372,6 @@ class Store:
         lo_day: int,
         hi_day: int,
         user_ids: Collection[int] | None = None,
-        *,
-        buffer_ms: int = BUFFER_MS,
     ) -> Iterator[pd.DataFrame]:
         """Stream the points of some days, inclusive, in the order of device, time, lon, lat.
 
@@ -369,14 +380,14 @@ class Store:
         DataFrame
             The columns of `POINT_DTYPES`, and `emit`; about `POINT_BATCH_ROWS` rows. The rows with `emit` are those
             that were asked for, each in exactly one frame, and never a part of a device's day; the others are what the
-            device has up to `buffer_ms` before and after them.
+            device has up to `BUFFER_MS` before and after them.
         """
         query = (
             select(*(points.c[name] for name in POINT_DTYPES))
             .select_from(devices.join(points))
             .where(
-                points.c.time_ms >= lo_day * MS_PER_DAY - buffer_ms,
-                points.c.time_ms < (hi_day + 1) * MS_PER_DAY + buffer_ms,
+                points.c.time_ms >= lo_day * MS_PER_DAY - BUFFER_MS,
+                points.c.time_ms < (hi_day + 1) * MS_PER_DAY + BUFFER_MS,
                 _of_users(devices.c.user_id, user_ids),
             )
             .order_by(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat)
@@ -398,13 +409,13 @@ class Store:
             day = time_ms // MS_PER_DAY
             cuts = np.flatnonzero((np.diff(device) != 0) | (np.diff(day) != 0)) + 1
             # A day can be emitted when all that has to be known of the time behind it has been read.
-            whole = (device[cuts - 1] != device[-1]) | (time_ms[-1] >= (day[cuts - 1] + 1) * MS_PER_DAY + buffer_ms)
+            whole = (device[cuts - 1] != device[-1]) | (time_ms[-1] >= (day[cuts - 1] + 1) * MS_PER_DAY + BUFFER_MS)
             cuts = cuts[(cuts > done) & whole]
             held = [batch]
             if len(cuts):
                 cut = int(cuts[-1])
-                behind = (device == device[cut - 1]) & (time_ms < (day[cut - 1] + 1) * MS_PER_DAY + buffer_ms)
-                before = (device == device[cut]) & (time_ms >= day[cut] * MS_PER_DAY - buffer_ms)
+                behind = (device == device[cut - 1]) & (time_ms < (day[cut - 1] + 1) * MS_PER_DAY + BUFFER_MS)
+                before = (device == device[cut]) & (time_ms >= day[cut] * MS_PER_DAY - BUFFER_MS)
                 yield emit(batch.iloc[: np.flatnonzero(behind)[-1] + 1], done, cut)
                 start = int(np.flatnonzero(before)[0])
                 held, done = [batch.iloc[start:]], cut - start
@@ -535,24 +546,21 @@ class Store:
         touched : DataFrame
             The columns of `TOUCHED_DTYPES`.
         """
-        days = [touched[["user_id", "day"]].drop_duplicates()]
-        settings_of = self.settings_of(connection, set(touched["user_id"].tolist()), readable_only=True)
-        plain = [user_id for user_id, settings in settings_of.items() if not settings.labels_points]
-        labelled = touched[~touched["user_id"].isin(plain)]
-        if len(labelled):
-            starts = labelled["day"] * MS_PER_DAY
-            before = labelled[["device_id"]].assign(lo_ms=labelled["lo_ms"] - BUFFER_MS, hi_ms=starts - 1)
-            after = labelled[["device_id"]].assign(lo_ms=starts + MS_PER_DAY, hi_ms=labelled["hi_ms"] + BUFFER_MS)
-            beside = pd.concat([before, after])
-            _fill(connection, "spans", beside[beside["lo_ms"] <= beside["hi_ms"]])
-            query = text(
-                f"""
-                SELECT DISTINCT user_id, hi_ms / {MS_PER_DAY} AS day FROM spans JOIN devices USING (device_id)
-                WHERE EXISTS (SELECT 1 FROM points AS p WHERE p.device_id = spans.device_id
-                                                          AND p.time_ms BETWEEN spans.lo_ms AND spans.hi_ms)
-                """
-            )
-            days.append(fetch_frame(connection, query, {"user_id": "int64", "day": "int64"}))
+        if touched.empty:
+            return
+        starts = touched["day"] * MS_PER_DAY
+        before = touched[["device_id"]].assign(lo_ms=touched["lo_ms"] - BUFFER_MS, hi_ms=starts - 1)
+        after = touched[["device_id"]].assign(lo_ms=starts + MS_PER_DAY, hi_ms=touched["hi_ms"] + BUFFER_MS)
+        beside = pd.concat([before, after])
+        _fill(connection, "spans", beside[beside["lo_ms"] <= beside["hi_ms"]])
+        query = text(
+            f"""
+            SELECT DISTINCT user_id, hi_ms / {MS_PER_DAY} AS day FROM spans JOIN devices USING (device_id)
+            WHERE EXISTS (SELECT 1 FROM points AS p WHERE p.device_id = spans.device_id
+                                                      AND p.time_ms BETWEEN spans.lo_ms AND spans.hi_ms)
+            """
+        )
+        days = [touched[["user_id", "day"]], fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})]
         self.mark(connection, "segments", pd.concat(days).drop_duplicates())
 
     def revive(
@@ -645,6 +653,82 @@ class Store:
             .order_by(dirty_days.c.day, users.c.name, dirty_days.c.stage)
         )
         return fetch_frame(connection, query, DEAD_DTYPES)
+
+    # Edits ----------------------------------------------------------------------------------------------------------
+
+    def edits(self, connection: Connection, user_ids: Collection[int] | None = None) -> pd.DataFrame:
+        """Return the edits by hand of all users, or of some, in the order in which they were made."""
+        query = (
+            select(*(edits.c[name] for name in EDIT_DTYPES))
+            .select_from(devices.join(edits))
+            .where(_of_users(devices.c.user_id, user_ids))
+            .order_by(edits.c.edit_id)
+        )
+        return fetch_frame(connection, query, EDIT_DTYPES)
+
+    def list_edits(self, names: Collection[str] | None = None) -> pd.DataFrame:
+        """Return the edits of users with the columns of `LISTED_EDIT_DTYPES`, in the order in which they were made.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        columns = {"user": users.c.name, "device": devices.c.name}
+        query = (
+            select(*(columns[name] if name in columns else edits.c[name] for name in LISTED_EDIT_DTYPES))
+            .select_from(users.join(devices).join(edits))
+            .where(_of_users(users.c.user_id, user_ids))
+            .order_by(edits.c.edit_id)
+        )
+        with self.read() as connection:
+            return fetch_frame(connection, query, LISTED_EDIT_DTYPES)
+
+    def add_edit(
+        self, connection: Connection, device_id: int, kind: str, before_ms: int, after_ms: int, mode: str | None = None
+    ) -> int:
+        """Keep an edit, list its days as work, and return its number.
+
+        Parameters
+        ----------
+        connection : Connection
+            A transaction that writes.
+        device_id : int
+            Whose tracks.
+        kind : {"split", "merge", "mode"}
+            What is said.
+        before_ms, after_ms : int
+            The instants on either side.
+        mode : str, optional
+            How somebody moved.
+        """
+        values = {"device_id": device_id, "kind": kind, "before_ms": before_ms, "after_ms": after_ms, "mode": mode}
+        made_ms = time.time_ns() // 1_000_000
+        edit_id = connection.scalar(edits.insert().values(**values, made_ms=made_ms).returning(edits.c.edit_id))
+        self._mark_edited(connection, device_id, before_ms, after_ms)
+        return int(edit_id or 0)
+
+    def remove_edit(self, connection: Connection, edit_id: int) -> None:
+        """Forget an edit, and list its days as work.
+
+        Raises
+        ------
+        LookupError
+            If there is no such edit.
+        """
+        span = select(edits.c.device_id, edits.c.before_ms, edits.c.after_ms).where(edits.c.edit_id == edit_id)
+        found = connection.execute(span).one_or_none()
+        if found is None:
+            raise LookupError(f"there is no edit {edit_id}: `trackgen edits list` shows those there are")
+        connection.execute(delete(edits).where(edits.c.edit_id == edit_id))
+        self._mark_edited(connection, *found)
+
+    def _mark_edited(self, connection: Connection, device_id: int, before_ms: int, after_ms: int) -> None:
+        user_id = connection.scalar(select(devices.c.user_id).where(devices.c.device_id == device_id))
+        days = pd.DataFrame({"day": np.arange(before_ms // MS_PER_DAY, after_ms // MS_PER_DAY + 1)})
+        for stage in STAGES:  # where a seam changes, no segment need do so
+            self.mark(connection, stage, days.assign(user_id=user_id))
 
     # Segments -------------------------------------------------------------------------------------------------------
 
@@ -862,30 +946,44 @@ class Store:
             query = select(*(tracks.c[name] for name in TRACK_DTYPES)).where(tracks.c.track_id.in_(picked))
             return fetch_frame(connection, query, TRACK_DTYPES)
 
-    def replace_tracks(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
-        """Delete tracks by id, and insert frames of tracks."""
-        self._replace_items(connection, tracks, gone, made)
-
-    def replace_stays(self, connection: Connection, gone: Iterable[str], made: Iterable[pd.DataFrame]) -> None:
-        """Delete stays by id, and insert frames of stays."""
-        self._replace_items(connection, stays, gone, made)
-
-    def _replace_items(
-        self, connection: Connection, table: Table, gone: Iterable[str], made: Iterable[pd.DataFrame]
+    def replace_items(
+        self,
+        connection: Connection,
+        gone: Collection[str],
+        made_tracks: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
+        made_stays: pd.DataFrame,
+        days: pd.DataFrame,
     ) -> None:
-        (key,) = table.primary_key.columns
-        ids = [{"gone": item_id} for item_id in gone]
-        if ids:
-            connection.execute(delete(table).where(key == bindparam("gone")), ids)
-        for frame in made:
-            bulk_insert(connection, table.name, frame)
+        """Put tracks and stays, and what belongs to them, in the place of others.
 
-    def replace_item_days(self, connection: Connection, gone: Iterable[str], made: pd.DataFrame) -> None:
-        """Delete the shares of some tracks and stays in days, and insert others (columns of `ITEM_DAY_DTYPES`)."""
-        ids = [{"gone": item_id} for item_id in {*gone, *made["item_id"]}]
-        if ids:
-            connection.execute(delete(item_days).where(item_days.c.item_id == bindparam("gone")), ids)
-        bulk_insert(connection, "item_days", made[list(ITEM_DAY_DTYPES)].astype(ITEM_DAY_DTYPES))
+        Parameters
+        ----------
+        connection : Connection
+            A transaction that writes.
+        gone : collection of str
+            Ids of tracks and stays.
+        made_tracks : iterable of (DataFrame, DataFrame)
+            Tracks and their legs: the columns of `TRACK_DTYPES` and `LEG_DTYPES`.
+        made_stays : DataFrame
+            The columns of `STAY_DTYPES`.
+        days : DataFrame
+            The shares of all of them in days: the columns of `ITEM_DAY_DTYPES`.
+        """
+        ids = [{"gone": item_id} for item_id in gone]
+        ids_of_parts = [{"gone": item_id} for item_id in {*gone, *days["item_id"]}]
+        for table, key, of in (
+            (tracks, tracks.c.track_id, ids),
+            (stays, stays.c.stay_id, ids),
+            (legs, legs.c.track_id, ids_of_parts),
+            (item_days, item_days.c.item_id, ids_of_parts),
+        ):
+            if of:
+                connection.execute(delete(table).where(key == bindparam("gone")), of)
+        for track_frame, leg_frame in made_tracks:
+            bulk_insert(connection, "tracks", track_frame)
+            bulk_insert(connection, "legs", leg_frame)
+        bulk_insert(connection, "stays", made_stays)
+        bulk_insert(connection, "item_days", days[list(ITEM_DAY_DTYPES)].astype(ITEM_DAY_DTYPES))
 
     def day_sums(
         self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None

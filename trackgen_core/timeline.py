@@ -10,7 +10,7 @@ import pandas as pd
 
 from trackgen_core.generation import Window, chains_of, compare_chains, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
-from trackgen_core.merging import MIDNIGHT, STAY, connect, find_chains, is_track
+from trackgen_core.merging import TOUCHING, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.segmentation import BREAK_REASONS, empty_segments, segment
 from trackgen_core.settings import Settings
@@ -95,9 +95,10 @@ def preview(store: Store, name: str, lo_day: int, hi_day: int, settings: Setting
     user_ids = store.user_ids([name])
     with store.read() as connection:
         devices = store.devices(connection, user_ids)
-        made = [segment(batch, settings) for batch in store.read_points(connection, lo_day, hi_day, user_ids)]
+        edits = store.edits(connection, user_ids)
+        made = [segment(batch, settings, edits) for batch in store.read_points(connection, lo_day, hi_day, user_ids)]
     segments = pd.concat([one.segments for one in made], ignore_index=True) if made else empty_segments()
-    chains = find_chains(*connect(segments.drop(columns="path"), settings))
+    chains = find_chains(*connect(segments.drop(columns="path"), settings, edits))
     lines = [_line(part, settings) for _, part in chains.groupby("device_id")]
     return _together(lines, devices), sum(len(one.noise) for one in made)
 
@@ -160,7 +161,7 @@ def _line(chains: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     for n in range(1, len(chains)):
         hop = int(hop_ms[n - 1]), int(hop_mm[n - 1])
         why = explain(int(reason[n]), *hop, settings, is_stay=kind[n] == "stay")
-        if reason[n] not in (STAY, MIDNIGHT):
+        if reason[n] not in TOUCHING:
             rows.append(("gap", lasts[n - 1], starts[n], 0, 0, why))
         rows.append((kind[n], starts[n], lasts[n], points[n], lengths[n], why))
     line = pd.DataFrame(rows, columns=[name for name in LINE_DTYPES if name not in ("user", "device")])
@@ -193,6 +194,7 @@ def explain(reason: int, hop_ms: int, hop_mm: int, settings: Settings, *, is_sta
             else "left a stay"
         ),
         "midnight": f"midnight in {settings.timezone}",
+        "split": "split by hand",
     }[BREAK_REASONS[reason]]
 
 

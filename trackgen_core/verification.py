@@ -9,13 +9,23 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from trackgen_core.generation import Window, compare_chains, user_by_device
-from trackgen_core.merging import connect, find_chains, make_tracks
+from trackgen_core.merging import connect, make_tracks
 from trackgen_core.points import MS_PER_DAY, day_date
 from trackgen_core.segmentation import BUFFER_MS, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import STAGES, Store
 
-COMPARED: Final = ("ended_ms", "points", "length_mm", "duration_ms", "moving_ms", "elevation_gain_cm", "digest", "path")
+COMPARED: Final = (
+    "ended_ms",
+    "points",
+    "length_mm",
+    "duration_ms",
+    "moving_ms",
+    "elevation_gain_cm",
+    "mode",
+    "digest",
+    "path",
+)
 
 
 class Verdict(NamedTuple):
@@ -123,6 +133,7 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
     with store.read() as connection:
         devices = store.devices(connection)
         settings_of = store.settings_of(connection, readable_only=True)
+        edits = store.edits(connection)
         user_of = user_by_device(devices)
         for stored in store.sample_tracks(connection, lo_day, hi_day, sample, seed).to_dict("records"):
             device_id, started_ms, ended_ms = (int(stored[name]) for name in ("device_id", "started_ms", "ended_ms"))
@@ -134,7 +145,7 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
             lo_ms, hi_ms = (started_ms // MS_PER_DAY) * MS_PER_DAY, (ended_ms // MS_PER_DAY + 1) * MS_PER_DAY
             points = store.points_of_device(connection, device_id, lo_ms - BUFFER_MS, hi_ms + BUFFER_MS)
             emit = (points["time_ms"] >= lo_ms) & (points["time_ms"] < hi_ms)
-            made = _tracks_of_points(points.assign(emit=emit), settings_of[user_id], devices)
+            made = _tracks_of_points(points.assign(emit=emit), settings_of[user_id], edits, devices)
             same = made[made["track_id"] == stored["track_id"]]
             if same.empty:
                 faults.append(f"track {stored['track_id']} does not follow from the points")
@@ -147,9 +158,11 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
     return Verdict(faults, len(left_out))
 
 
-def _tracks_of_points(points: pd.DataFrame, settings: Settings, devices: pd.DataFrame) -> pd.DataFrame:
-    segments = segment(points, settings).segments
-    return make_tracks(find_chains(*connect(segments, settings)), devices)
+def _tracks_of_points(
+    points: pd.DataFrame, settings: Settings, edits: pd.DataFrame, devices: pd.DataFrame
+) -> pd.DataFrame:
+    segments = segment(points, settings, edits).segments
+    return make_tracks(*connect(segments, settings, edits), devices)[0]
 
 
 def _behind(store: Store, connection: Connection, lo_day: int, hi_day: int) -> set[int]:
