@@ -13,7 +13,7 @@ from timing import rates, take_turns
 
 from trackgen_core import merging
 from trackgen_core.geodesy import GEOD
-from trackgen_core.merging import connect, find_chains
+from trackgen_core.merging import connect
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings, make_settings
 
@@ -25,7 +25,7 @@ GAP = timedelta(minutes=GAP_ALONE.minutes_between_routes)
 def make_tracks(points: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Make tracks with lengths, elevation and paths."""
     devices = pd.DataFrame({"user": "ada", "device": DEVICES}, index=range(1, len(DEVICES) + 1))
-    return merging.make_tracks(find_chains(*connect(segment(points, settings).segments, settings)), devices)
+    return merging.make_tracks(*connect(segment(points, settings).segments, settings), devices)[0]
 
 
 def make_trajectories(points: pd.DataFrame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The slow, obviously right implementation of the time line = f(points, settings): tracks, stays and noise.
+"""The slow, obviously right implementation of the time line = f(points, settings, edits): tracks, stays and noise.
 
 It says what the result has to be, so that the product can be compared with it on any history and any
 settings. It is written from the words of `docs/rules.md`, in the order of that page, and shares no code with the
@@ -8,8 +8,8 @@ plain.
 
 Times are integer ms. The length of a link is its WGS84 geodesic in metres times 1000, a float64 product, then
 rounded half away from zero to integer mm; altitudes become integer cm in the same way. From there on all
-arithmetic is exact. What is noise or a stay is decided by places, integer cm along three axes, and by the straight
-lines between them: square roots of integers.
+arithmetic is exact, and mm/ms are m/s. What is noise or a stay is decided by places, integer cm along three axes, and
+by the straight lines between them: square roots of integers.
 """
 
 from __future__ import annotations
@@ -43,6 +43,21 @@ METRE_CM = 100
 LONGEST_RUN = 5
 """No more consecutive fixes than these are a spike, a replay, or an excursion."""
 
+BANDS_DM_S = (0, 5, 22, 42, 83, 140, 450, 880)
+"""The speeds at which the bands begin, in 0.1 m/s."""
+
+MODES = {
+    "stationary": ((0,), 95),
+    "walk": ((1,), 95),
+    "run": ((2,), 60),
+    "cycle": ((2, 3), 70),
+    "drive": ((2, 3, 4, 5), 80),
+    "boat": ((3, 4), 50),
+    "train": ((5, 6), 80),
+    "fly": ((6, 7), 95),
+}
+"""The bands of each mode, and what speed alone can tell about it at best, in percent."""
+
 Vertex = tuple[float, float]
 Path = tuple[tuple[Vertex, ...], ...]
 Place = tuple[int, int, int]
@@ -56,6 +71,37 @@ class Point(NamedTuple):
     lat: float
     altitude: float | None = None
     accuracy: float | None = None
+
+
+class Edit(NamedTuple):
+    """What somebody said about a device."""
+
+    user: str
+    device: str
+    kind: str
+    """`split`, `merge` or `mode`."""
+    before_ms: int
+    after_ms: int
+    mode: str | None = None
+
+
+class Leg(NamedTuple):
+    """A part of a track."""
+
+    mode: str
+    confidence: int
+    started_ms: int
+    ended_ms: int
+    length_mm: int
+    moving_ms: int
+    by_hand: bool
+
+
+class Pace(NamedTuple):
+    """How somebody came to a fix: `still`, `walking`, `riding` or `none`; or a mode, if somebody said so."""
+
+    word: str
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +124,8 @@ class Track:
     elevation_min_cm: int | None
     elevation_max_cm: int | None
     break_reason: str
+    mode: str
+    legs: tuple[Leg, ...]
     path: Path
 
 
@@ -106,24 +154,30 @@ class Timeline:
     leftover: list[Point] = field(default_factory=list)
 
 
-def tracks(points: Iterable[Point], settings: Mapping[str, Settings] | Settings) -> tuple[list[Track], int]:
+def tracks(
+    points: Iterable[Point], settings: Mapping[str, Settings] | Settings, edits: Sequence[Edit] = ()
+) -> tuple[list[Track], int]:
     """Return the tracks sorted by user, device and start, and the number of points that are left over."""
-    line = timeline(points, settings)
+    line = timeline(points, settings, edits)
     return line.tracks, len(line.leftover)
 
 
-def timeline(points: Iterable[Point], settings: Mapping[str, Settings] | Settings) -> Timeline:
+def timeline(
+    points: Iterable[Point], settings: Mapping[str, Settings] | Settings, edits: Sequence[Edit] = ()
+) -> Timeline:
     """Return what becomes of the points.
 
-    `settings` holds for everyone, or is by user (a user who is not in it has the defaults).
+    `settings` holds for everyone, or is by user (a user who is not in it has the defaults). `edits` are in the order
+    in which they were made.
     """
     line = Timeline()
-    for (user, _device), trail in groupby(distinct(points), key=lambda point: (point.user, point.device)):
+    for (user, device), trail in groupby(distinct(points), key=lambda point: (point.user, point.device)):
         rules = settings if isinstance(settings, Settings) else settings.get(user, Settings())
         fixes = list(trail)
         noise = noise_among(fixes, rules)
         line.noise += [(fix, noise[fix]) for fix in fixes if fix in noise]
-        add_items(line, [fix for fix in fixes if fix not in noise], rules)
+        own_edits = [edit for edit in edits if (edit.user, edit.device) == (user, device)]
+        add_items(line, [fix for fix in fixes if fix not in noise], rules, own_edits)
     return line
 
 
@@ -366,15 +420,15 @@ class Rests:
     """Where the device rested, by the numbers of its fixes."""
 
     hops: set[int]
-    """Hops that lie in a stay. Those that follow one another are one stay."""
+    """Hops that lie in a stay. Those that follow one another are one stay, but for fixes that an edit took."""
     fixes: set[int]
     """Fixes that are in a stay for another reason than a pause."""
     left_out: set[int]
     """Fixes that do not count for the position of their stay."""
 
 
-def rests_among(fixes: Sequence[Point], rules: Settings) -> Rests:
-    """Find the stays among the fixes of one device that are not noise."""
+def rests_among(fixes: Sequence[Point], rules: Settings, taken: Set[int], freed: Set[int]) -> Rests:
+    """Find the stays among the fixes of one device that are not noise, but for what was merged by hand."""
     if rules.stop_minutes == 0:
         return Rests(set(), set(), set())
     radius_cm = rules.stop_radius_m * METRE_CM
@@ -397,14 +451,16 @@ def rests_among(fixes: Sequence[Point], rules: Settings) -> Rests:
             left_out |= set(between)
         elif (
             begin == end + 1
+            and end not in freed
             and gap_ms(fixes[end], fixes[begin]) <= 24 * HOUR_MS
             and distance_cm(fixes[end], fixes[begin]) <= radius_cm
         ):
             hops.add(end)
 
+    hops = {hop for hop in hops if hop not in taken and hop + 1 not in taken}
     rested = {n for hop in hops for n in (hop, hop + 1)}
-    pauses = {n for n, (a, b) in enumerate(pairwise(fixes)) if is_pause(a, b, radius_cm)}
-    return Rests(hops | pauses, rested, left_out)
+    pauses = {n for n, (a, b) in enumerate(pairwise(fixes)) if n not in freed and is_pause(a, b, radius_cm)}
+    return Rests(hops | pauses, rested, left_out - taken)
 
 
 def away_fixes(fixes: Sequence[Point], radius_cm: int) -> set[int]:
@@ -448,11 +504,11 @@ def hops_in_still_windows(settled: Sequence[Point], length_ms: int, largest_cm: 
     return still
 
 
-def consecutive(numbers: Iterable[int]) -> list[list[int]]:
-    """Return the numbers in order, cut wherever one is missing."""
+def consecutive(numbers: Iterable[int], cuts: Set[int] = frozenset()) -> list[list[int]]:
+    """Return the numbers in order, cut wherever one is missing, and before each of `cuts`."""
     found: list[list[int]] = []
     for number in sorted(numbers):
-        if found and found[-1][-1] == number - 1:
+        if found and found[-1][-1] == number - 1 and number not in cuts:
             found[-1].append(number)
         else:
             found.append([number])
@@ -466,50 +522,55 @@ def is_pause(a: Point, b: Point, radius_cm: int) -> bool:
 # Breaks, and what is between them
 
 
-def add_items(line: Timeline, fixes: Sequence[Point], rules: Settings) -> None:
+def add_items(line: Timeline, fixes: Sequence[Point], rules: Settings, edits: Sequence[Edit]) -> None:
     """Add the tracks, stays and leftovers of one device, whose fixes are not noise."""
-    rests = rests_among(fixes, rules)
+    taken, freed = fixes_taken(fixes, edits), hops_freed(fixes, edits)
+    rests = rests_among(fixes, rules, taken, freed)
     breaks = {
         n: reason
         for n, (a, b) in enumerate(pairwise(fixes))
-        if n not in rests.hops and (reason := break_between(a, b, rules))
+        if n not in rests.hops and n not in freed and (reason := break_between(a, b, rules))
     }
-    for n in hops_within_a_place(fixes, rests, breaks.keys(), rules):
+    for n in hops_within_a_place(fixes, rests, breaks.keys(), taken, rules):
         del breaks[n]
         rests.hops.add(n)
 
     of_stays: set[int] = set()
-    for hops in consecutive(rests.hops):
+    for hops in consecutive(rests.hops, taken):
         first, last = hops[0], hops[-1] + 1
-        of_stay = set(range(first, last + 1))
+        of_stay = set(range(first, last + 1)) - taken
         if first not in rests.fixes and first > 0 and first - 1 not in breaks:
-            of_stay.remove(first)  # it remains that of the track which ends there
+            of_stay.discard(first)  # it remains that of the track which ends there
         if last not in rests.fixes and last < len(fixes) - 1 and last not in breaks:
-            of_stay.remove(last)
+            of_stay.discard(last)
         of_stays |= of_stay
         reason = "start" if first == 0 else breaks.get(first - 1, "stay")
-        visited = [fixes[n] for n in range(first, last + 1) if n not in rests.left_out]
         whole = fixes[first : last + 1]
+        visited = [fixes[n] for n in range(first, last + 1) if n not in rests.left_out] or whole[:1]
         line.stays.append(make_stay(reason, whole, visited, len(of_stay), is_ongoing=last == len(fixes) - 1))
 
+    paces = paces_of(fixes, rules, edits)
+    wishes = midnights(fixes, rules, freed) | splits(fixes, edits)
     for chain in chains(len(fixes), rests.hops | breaks.keys()):
         reason = "start" if chain[0] == 0 else breaks.get(chain[0] - 1, "stay")
-        for part, shared in split_at_midnight(chain, fixes, of_stays, rules):
-            own = [n for n in part if n not in of_stays and n not in shared]
+        for number, part in enumerate(cut_as_wished(chain, wishes.keys(), of_stays)):
+            if number > 0 and part[0] > 0:
+                reason = wishes[part[0]]
+            own = [n for n in part if n not in of_stays and not (number > 0 and n == part[0])]
             if len(part) > 1:
-                reason = "start" if part[0] == 0 else reason
-                line.tracks.append(make_track(reason, [fixes[n] for n in part], len(own)))
+                run = [fixes[n] for n in part]
+                line.tracks.append(make_track(reason, run, [paces[n] for n in part], len(own), rules))
             else:
                 line.leftover += [fixes[n] for n in own]
-            if len(part) > 1 or own:  # what is left of a part that is only the end of a stay is the stay
-                reason = "midnight"
 
 
-def hops_within_a_place(fixes: Sequence[Point], rests: Rests, breaks: Set[int], rules: Settings) -> list[int]:
+def hops_within_a_place(
+    fixes: Sequence[Point], rests: Rests, breaks: Set[int], taken: Set[int], rules: Settings
+) -> list[int]:
     """Return the breaks between two fixes of stays, one of them or both alone, that are near each other."""
     ends = {-1, len(fixes) - 1, *breaks, *rests.hops}
     alone = {n for n in range(len(fixes)) if {n - 1, n} <= ends and {n - 1, n} & rests.hops}
-    of_stays = rests.fixes | alone
+    of_stays = (rests.fixes | alone) - taken
     return [
         n
         for n in breaks
@@ -530,17 +591,25 @@ def chains(count: int, cuts: set[int]) -> list[list[int]]:
     return found
 
 
-def split_at_midnight(
-    chain: Sequence[int], fixes: Sequence[Point], of_stays: set[int], rules: Settings
-) -> list[tuple[list[int], set[int]]]:
-    """Cut a chain of fixes where the user wants it: the fixes of each part, and those it shares with the one before."""
-    parts: list[tuple[list[int], set[int]]] = [([chain[0]], set())]
+def cut_as_wished(chain: Sequence[int], wishes: Set[int], of_stays: Set[int]) -> list[list[int]]:
+    """Cut a chain of fixes at these hops, if both fixes are its own; each part begins with the last fix of another."""
+    parts = [[chain[0]]]
     for a, b in pairwise(chain):
-        on_the_way = a not in of_stays and b not in of_stays
-        if rules.split_at_midnight and on_the_way and local_date(fixes[a], rules) != local_date(fixes[b], rules):
-            parts.append(([a], {a}))
-        parts[-1][0].append(b)
+        if a in wishes and a not in of_stays and b not in of_stays:
+            parts.append([a])
+        parts[-1].append(b)
     return parts
+
+
+def midnights(fixes: Sequence[Point], rules: Settings, freed: Set[int]) -> dict[int, str]:
+    """Return the hops over midnight, if the user wants tracks to end there."""
+    if not rules.split_at_midnight:
+        return {}
+    return {
+        n: "midnight"
+        for n, (a, b) in enumerate(pairwise(fixes))
+        if n not in freed and local_date(a, rules) != local_date(b, rules)
+    }
 
 
 def local_date(fix: Point, rules: Settings) -> date:
@@ -583,11 +652,12 @@ def half_away(value: float) -> int:
     return -nearest if value < 0 else nearest
 
 
-def make_track(reason: str, run: Sequence[Point], own: int) -> Track:
+def make_track(reason: str, run: Sequence[Point], paces: Sequence[Pace], own: int, rules: Settings) -> Track:
     """Describe the track of two or more vertices, so many of which are fixes of its own."""
     first, last = run[0], run[-1]
     altitudes = [half_away(point.altitude * 100) for point in run if point.altitude is not None]
-    climbs = [b - a for a, b in pairwise(altitudes)]
+    gain_cm, loss_cm = climb_cm(altitudes, rules.climb_threshold_m * METRE_CM)
+    legs = legs_of(run, paces)
     return Track(
         track_id=id_of(NAMESPACE, first),
         user=first.user,
@@ -602,13 +672,34 @@ def make_track(reason: str, run: Sequence[Point], own: int) -> Track:
         length_mm=sum(link_mm(a, b) for a, b in pairwise(run)),
         duration_ms=last.time_ms - first.time_ms,
         moving_ms=sum(gap_ms(a, b) for a, b in pairwise(run) if 2 * link_mm(a, b) >= gap_ms(a, b)),  # 0.5 m/s
-        elevation_gain_cm=sum(climb for climb in climbs if climb > 0) if altitudes else None,
-        elevation_loss_cm=sum(-climb for climb in climbs if climb < 0) if altitudes else None,
+        elevation_gain_cm=gain_cm if altitudes else None,
+        elevation_loss_cm=loss_cm if altitudes else None,
         elevation_min_cm=min(altitudes) if altitudes else None,
         elevation_max_cm=max(altitudes) if altitudes else None,
         break_reason=reason,
+        mode=mode_of(legs),
+        legs=legs,
         path=cut_path([(point.lon, point.lat) for point in run]),
     )
+
+
+def climb_cm(altitudes: Sequence[int], threshold_cm: int) -> tuple[int, int]:
+    """Return gain and loss: the sums of the rises and of the falls that are no wavering."""
+    turns: list[int] = []  # where the first rise or fall begins, where the way turned, and how far it has come
+    is_rise = True
+    for n, altitude in enumerate(altitudes):
+        if not turns:
+            lowest, highest = min(altitudes[: n + 1]), max(altitudes[: n + 1])
+            if highest - lowest >= threshold_cm:
+                is_rise = altitude == highest
+                turns = [lowest, highest] if is_rise else [highest, lowest]
+        elif altitude >= turns[-1] if is_rise else altitude <= turns[-1]:
+            turns[-1] = altitude
+        elif abs(altitude - turns[-1]) >= threshold_cm:
+            turns.append(altitude)
+            is_rise = not is_rise
+    climbs = [b - a for a, b in pairwise(turns)]
+    return sum(climb for climb in climbs if climb > 0), sum(-climb for climb in climbs if climb < 0)
 
 
 def make_stay(reason: str, whole: Sequence[Point], visited: Sequence[Point], points: int, *, is_ongoing: bool) -> Stay:
@@ -628,6 +719,179 @@ def make_stay(reason: str, whole: Sequence[Point], visited: Sequence[Point], poi
         break_reason=reason,
         is_ongoing=is_ongoing,
     )
+
+
+# Legs
+
+
+def paces_of(fixes: Sequence[Point], rules: Settings, edits: Sequence[Edit]) -> list[Pace]:
+    """Return the pace of each fix of one device that is not noise: that of the hop to it, or what somebody said."""
+    hops = hop_paces(fixes, rules)
+    found = []
+    for n, fix in enumerate(fixes):
+        pace = Pace(hops.get(n - 1, "none"))
+        for edit in edits:
+            if edit.kind == "mode" and edit.mode and edit.before_ms < fix.time_ms <= edit.after_ms:
+                pace = Pace(edit.mode, by_hand=True)
+        found.append(pace)
+    return found
+
+
+def hop_paces(fixes: Sequence[Point], rules: Settings) -> dict[int, str]:
+    """Return the pace of each hop that has one."""
+    paced = [
+        n for n, (a, b) in enumerate(pairwise(fixes)) if not break_between(a, b, rules) and gap_ms(a, b) <= HOUR_MS
+    ]
+    paces: dict[int, str] = {}
+    for hops in consecutive(paced):
+        paces |= dict(zip(hops, part_paces(fixes[hops[0] : hops[-1] + 2]), strict=True))
+    return paces
+
+
+def part_paces(part: Sequence[Point]) -> list[str]:
+    """Return the pace of each hop of a part."""
+    still: set[int] = set()
+    walking: set[int] = set()
+    for first, last in pace_windows(part):
+        bands = {n: band(link_mm(part[n], part[n + 1]), gap_ms(part[n], part[n + 1])) for n in range(first, last)}
+        whole_ms, slow_ms, fast_ms = (
+            sum(gap_ms(part[n], part[n + 1]) for n in bands if bands[n] in chosen)
+            for chosen in (range(8), range(1), range(2, 8))
+        )
+        if 100 * slow_ms >= 90 * whole_ms:
+            still |= from_first_to_last(n for n in bands if bands[n] == 0)
+        if 100 * fast_ms <= 10 * (whole_ms - slow_ms):
+            walking |= from_first_to_last(n for n in bands if bands[n] < 2)
+    hops = range(len(part) - 1)
+    paces = ["still" if n in still else "walking" if n in walking else "riding" for n in hops]
+    for run in consecutive(n for n, pace in enumerate(paces) if pace == "riding"):
+        is_between = run[0] > 0 and run[-1] < len(paces) - 1
+        if is_between and gap_ms(part[run[0]], part[run[-1] + 1]) < 2 * MINUTE_MS:
+            for n in run:
+                paces[n] = "walking"
+    return paces
+
+
+def from_first_to_last(numbers: Iterable[int]) -> set[int]:
+    """Return the numbers with all that are between them."""
+    ordered = sorted(numbers)
+    return set(range(ordered[0], ordered[-1] + 1)) if ordered else set()
+
+
+def pace_windows(part: Sequence[Point]) -> set[tuple[int, int]]:
+    """Return the first and the last fix of every window of a part that counts."""
+    length_ms = 4 * MINUTE_MS
+    windows = set()
+    for n, fix in enumerate(part):
+        later = next((m for m in range(n, len(part)) if part[m].time_ms - fix.time_ms >= length_ms), None)
+        earlier = next((m for m in range(n, -1, -1) if fix.time_ms - part[m].time_ms >= length_ms), None)
+        windows |= {(min(n, m), max(n, m)) for m in (later, earlier) if m is not None}
+    if gap_ms(part[0], part[-1]) < length_ms:
+        windows.add((0, len(part) - 1))
+    return {(first, last) for first, last in windows if gap_ms(part[first], part[last]) <= HOUR_MS}
+
+
+def legs_of(run: Sequence[Point], paces: Sequence[Pace]) -> tuple[Leg, ...]:
+    """Tile a track by legs; `paces` are those of its vertices, of which the first one tells nothing."""
+    legs = []
+    first = 0
+    for pace, hops in groupby(paces[1:]):
+        last = first + len(list(hops))
+        legs.append(make_leg(pace, run[first : last + 1]))
+        first = last
+    return tuple(legs)
+
+
+def make_leg(pace: Pace, run: Sequence[Point]) -> Leg:
+    """Describe the leg of two or more vertices."""
+    by_band = [0] * len(BANDS_DM_S)
+    for a, b in pairwise(run):
+        by_band[band(link_mm(a, b), gap_ms(a, b))] += gap_ms(a, b)
+    mode = pace.word if pace.by_hand else mode_by_speed(pace.word, by_band)
+    return Leg(
+        mode=mode,
+        confidence=100 if pace.by_hand else confidence(mode, by_band),
+        started_ms=run[0].time_ms,
+        ended_ms=run[-1].time_ms,
+        length_mm=sum(link_mm(a, b) for a, b in pairwise(run)),
+        moving_ms=sum(by_band[1:]),
+        by_hand=pace.by_hand,
+    )
+
+
+def band(length_mm: int, time_ms: int) -> int:
+    """Return the band of the speed of a hop."""
+    if time_ms == 0:
+        return 0
+    return max(number for number, from_dm_s in enumerate(BANDS_DM_S) if 10 * length_mm >= from_dm_s * time_ms)
+
+
+def mode_by_speed(pace: str, by_band: Sequence[int]) -> str:
+    """Return the mode of a leg that spent so many ms in each band."""
+    whole_ms, moving_ms = sum(by_band), sum(by_band[1:])
+    if pace == "still":
+        return "stationary"
+    if pace == "walking":
+        return "walk"
+    top = next(top for top in range(1, len(by_band)) if 100 * sum(by_band[1 : top + 1]) >= 90 * moving_ms)
+    if top == 2:
+        return "run" if 100 * by_band[2] >= 70 * moving_ms else "cycle"
+    if top == 4:
+        is_boat = whole_ms >= 30 * MINUTE_MS and 100 * (by_band[3] + by_band[4]) >= 95 * whole_ms
+        return "boat" if is_boat else "drive"
+    return {1: "walk", 3: "cycle", 5: "drive", 6: "train", 7: "fly"}[top]
+
+
+def confidence(mode: str, by_band: Sequence[int]) -> int:
+    """Return how sure it is that this is the mode, in percent."""
+    bands, at_best = MODES[mode]
+    all_ms = sum(by_band) if mode == "stationary" else sum(by_band[1:])
+    return sum(by_band[number] for number in bands) * at_best // all_ms if all_ms else 0
+
+
+def mode_of(legs: Sequence[Leg]) -> str:
+    """Return the mode of the track of these legs."""
+    others = [leg for leg in legs if leg.mode != "stationary"] or legs
+    by_mode: dict[str, int] = {}
+    for leg in others:
+        by_mode[leg.mode] = by_mode.get(leg.mode, 0) + leg.ended_ms - leg.started_ms
+    return max(by_mode, key=lambda mode: by_mode[mode])  # the first of equals
+
+
+# Edits
+
+
+def splits(fixes: Sequence[Point], edits: Sequence[Edit]) -> dict[int, str]:
+    """Return the hops at which somebody said that a track ends."""
+    found = {}
+    for edit in edits:
+        earlier = [n for n, fix in enumerate(fixes) if fix.time_ms <= edit.before_ms]
+        if edit.kind == "split" and earlier:
+            found[earlier[-1]] = "split"
+    return found
+
+
+def fixes_taken(fixes: Sequence[Point], edits: Sequence[Edit]) -> set[int]:
+    """Return the fixes that are in no stay, because somebody said that they are of a track."""
+    return {
+        n
+        for n, fix in enumerate(fixes)
+        for edit in edits
+        if edit.kind == "merge" and edit.before_ms <= fix.time_ms <= edit.after_ms
+    }
+
+
+def hops_freed(fixes: Sequence[Point], edits: Sequence[Edit]) -> set[int]:
+    """Return the hops that are no break, no pause and no midnight, and do not join stays."""
+    return {
+        n
+        for n, (a, b) in enumerate(pairwise(fixes))
+        for edit in edits
+        if edit.kind == "merge"
+        and a.time_ms < edit.after_ms
+        and b.time_ms > edit.before_ms
+        and gap_ms(a, b) <= 24 * HOUR_MS
+    }
 
 
 def id_of(namespace: uuid.UUID, first: Point) -> str:

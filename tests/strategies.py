@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import add
 from random import Random
 from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 from pyproj import Geod
 
-from tests.reference import Point
+from tests.reference import Edit, Point
+from trackgen_core.legs import MODES
 from trackgen_core.settings import Settings
 
 T = TypeVar("T")
@@ -37,7 +39,13 @@ LONGEST_MS = 45 * DAY_MS
 
 def by_breaks_alone(settings: Settings) -> Settings:
     """The same settings without noise, stays and days of one's own: only breaks are left."""
-    plain = {"noise_filter": False, "stop_minutes": 0, "split_at_midnight": False, "timezone": "UTC"}
+    plain = {
+        "noise_filter": False,
+        "stop_minutes": 0,
+        "climb_threshold_m": 0,
+        "split_at_midnight": False,
+        "timezone": "UTC",
+    }
     return settings.model_copy(update=plain)
 
 
@@ -51,6 +59,7 @@ def settings_of_rest() -> SearchStrategy[Settings]:
         gps_accuracy_threshold=st.sampled_from([100, None, 30]),
         stop_minutes=st.sampled_from([10, 10, 5, 1, 30, 0]),
         stop_radius_m=st.sampled_from([75, 30, 150]),
+        climb_threshold_m=st.sampled_from([5, 0, 1, 20]),
         split_at_midnight=st.booleans(),
         timezone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kolkata"]),
     )
@@ -126,6 +135,23 @@ def lives(draw: DrawFn, max_points: int = 60) -> list[Point]:
             time_ms += min(every_ms, 5 * MINUTE_MS)
             see((lon, lat), None, random)
     return points[:max_points]
+
+
+@st.composite
+def edits(draw: DrawFn, points: Sequence[Point]) -> list[Edit]:
+    """Edits by hand of a device that has these points, most of them at times where something is."""
+    if not points:
+        return []
+    times = sorted({point.time_ms for point in points})
+    instants = st.sampled_from(times) | st.builds(
+        add, st.sampled_from(times), st.sampled_from([-1, 1, MINUTE_MS, -MINUTE_MS, HOUR_MS])
+    )
+    found = []
+    for kind in draw(st.lists(st.sampled_from(["split", "merge", "merge", "mode"]), max_size=4)):
+        before_ms, after_ms = sorted((draw(instants), draw(instants)))
+        mode = draw(st.sampled_from(MODES)) if kind == "mode" else None
+        found.append(Edit(points[0].user, points[0].device, kind, before_ms, after_ms, mode))
+    return found
 
 
 TIMEZONES = ("UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kolkata")

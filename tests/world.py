@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.reference import Point, Stay, Track
+from tests.reference import Edit, Leg, Point, Stay, Track
 from trackgen_core.database import Database
 from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
 from trackgen_core.importing import add_points
@@ -35,6 +35,18 @@ def add(store: Store, points: Iterable[Point]) -> int:
 def delete(store: Store, points: Iterable[Point]) -> None:
     for point in points:
         store.delete_points(point.user, point.device, point.time_ms, point.time_ms + 1)
+
+
+def edit(store: Store, edits: Iterable[Edit]) -> list[int]:
+    """Keep edits of devices that are there, and return their numbers."""
+    with store.write() as connection:
+        devices = store.devices(connection).reset_index().set_index(["user", "device"])["device_id"]
+        return [
+            store.add_edit(
+                connection, int(devices[one.user, one.device]), one.kind, one.before_ms, one.after_ms, one.mode
+            )
+            for one in edits
+        ]
 
 
 def set_settings(store: Store, rules: Mapping[str, Settings]) -> None:
@@ -67,13 +79,20 @@ def dirty(store: Store) -> int:
 
 
 def tracks(store: Store) -> list[Track]:
+    with store.read() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM legs ORDER BY track_id, number").mappings().all()
+    legs: dict[str, list[Leg]] = {}
+    for row in rows:
+        values = {name: row[name] for name in Leg._fields}
+        legs.setdefault(row["track_id"], []).append(Leg(**values | {"by_hand": bool(row["by_hand"])}))
     found = []
     for batch in store.read_tracks():
         batch = batch.astype(object).where(batch.notna(), None)
         for row in batch.to_dict("records"):
-            values = {name: row[name] for name in Track.__dataclass_fields__ if name != "path"}
+            values = {name: row[name] for name in Track.__dataclass_fields__ if name not in ("path", "legs")}
             pieces = tuple(tuple(map(tuple, piece.tolist())) for piece in decode_path(row["path"]))
-            found.append(Track(**values, path=pieces))
+            found.append(Track(**values, legs=tuple(legs.pop(row["track_id"])), path=pieces))
+    assert not legs, "of tracks that are not there"
     return found
 
 

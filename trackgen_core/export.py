@@ -54,6 +54,20 @@ STAY_COLUMNS: Final = (
     "ongoing",
     "break_reason",
 )
+LEG_COLUMNS: Final = (
+    "track_id",
+    "number",
+    "user",
+    "device",
+    "started_at",
+    "ended_at",
+    "mode",
+    "confidence",
+    "by_hand",
+    "distance_m",
+    "duration_s",
+    "moving_s",
+)
 POINT_COLUMNS: Final = ("user", "device", "timestamp", "lon", "lat", "altitude", "accuracy", "speed", "noise")
 
 
@@ -78,6 +92,7 @@ PARQUET_SCHEMA: Final = pa.schema(
         ("break_reason", pa.string()),
         ("moving_s", pa.float64()),
         ("moving_speed_kmh", pa.float64()),
+        ("mode", pa.string()),
         ("geometry", pa.binary()),
     ],
     metadata=_geoparquet("LineString", "MultiLineString"),
@@ -118,7 +133,7 @@ def export_tracks(batches: Iterable[pd.DataFrame], out: BinaryIO, format: str, *
         Tracks in the order in which they are to be written, with the columns `track_id`, `user`, `device`,
         `started_ms`, `ended_ms`, `points`, `length_mm`, `duration_ms`, `moving_ms`, `avg_speed_kmh`,
         `elevation_gain_cm`, `elevation_loss_cm`, `elevation_min_cm`, `elevation_max_cm` (missing where unknown),
-        `break_reason` and `path` (little-endian WKB). Only one batch is held at a time.
+        `mode`, `break_reason` and `path` (little-endian WKB). Only one batch is held at a time.
     out : binary file
         Where to write. It stays open.
     format : str
@@ -228,6 +243,7 @@ def write_parquet(batches: Iterable[pd.DataFrame], out: BinaryIO, points_of: Poi
                 known(batch["break_reason"]),
                 in_units(batch["moving_ms"], 1000),
                 moving_speeds_kmh(batch).tolist(),
+                batch["mode"].tolist(),
                 batch["path"].tolist(),
             )
             arrays = [pa.array(column, field.type) for column, field in zip(columns, PARQUET_SCHEMA, strict=True)]
@@ -235,7 +251,7 @@ def write_parquet(batches: Iterable[pd.DataFrame], out: BinaryIO, points_of: Poi
 
 
 def track_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Return the tracks of a batch as JSON objects: the names of `CSV_COLUMNS`, and moving time and speed."""
+    """Return the tracks of a batch as JSON objects: the names of `CSV_COLUMNS`, moving time and speed, and mode."""
     columns = (
         batch["track_id"],
         batch["user"],
@@ -250,8 +266,9 @@ def track_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
         known(batch["break_reason"]),
         in_units(batch["moving_ms"], 1000),
         (round(speed, 3) for speed in moving_speeds_kmh(batch).tolist()),
+        batch["mode"].tolist(),
     )
-    names = (*CSV_COLUMNS, "moving_s", "moving_speed_kmh")
+    names = (*CSV_COLUMNS, "moving_s", "moving_speed_kmh", "mode")
     return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
@@ -277,6 +294,47 @@ def stay_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
         known(batch["break_reason"]),
     )
     return (dict(zip(STAY_COLUMNS, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def leg_properties(batch: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Return the legs of a batch as JSON objects with the names of `LEG_COLUMNS`."""
+    columns = (
+        *(batch[name].tolist() for name in ("track_id", "number", "user", "device")),
+        iso_times(batch["started_ms"]),
+        iso_times(batch["ended_ms"]),
+        batch["mode"].tolist(),
+        batch["confidence"].tolist(),
+        (bool(by_hand) for by_hand in batch["by_hand"].tolist()),
+        in_units(batch["length_mm"], 1000),
+        in_units(batch["ended_ms"] - batch["started_ms"], 1000),
+        in_units(batch["moving_ms"], 1000),
+    )
+    return (dict(zip(LEG_COLUMNS, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def export_legs(batches: Iterable[pd.DataFrame], out: BinaryIO) -> int:
+    """Write legs as CSV, and return how many.
+
+    Parameters
+    ----------
+    batches : iterable of DataFrame
+        Legs as `Store.read_legs` streams them.
+    out : binary file
+        Where to write. It stays open.
+    """
+    count = 0
+    out.write(_csv_line(LEG_COLUMNS))
+    for batch in batches:
+        count += len(batch)
+        exact = {
+            "distance_m": decimal_texts(batch["length_mm"], 3),
+            "duration_s": decimal_texts(batch["ended_ms"] - batch["started_ms"], 3),
+            "moving_s": decimal_texts(batch["moving_ms"], 3),
+        }
+        for leg, *texts in zip(leg_properties(batch), *exact.values(), strict=True):
+            row = leg | dict(zip(exact, texts, strict=True)) | {"by_hand": str(leg["by_hand"]).lower()}
+            out.write(_csv_line(row.values()))
+    return count
 
 
 def day_properties(days: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -392,7 +392,7 @@ def _with_seams(
 def chains_of(heads: pd.DataFrame) -> pd.DataFrame:
     """Return the chains of segments with seams (`Chains.heads`), as `find_chains` makes them, by `chain`."""
     starts = heads["reason"].to_numpy() != NO_BREAK
-    return find_chains(heads, _seams_of(heads)).set_index(pd.Index(heads["chain"].to_numpy()[starts], name="chain"))
+    return find_chains(heads, seams_of(heads)).set_index(pd.Index(heads["chain"].to_numpy()[starts], name="chain"))
 
 
 def _intervals(chains: pd.DataFrame) -> pd.DataFrame:
@@ -402,7 +402,8 @@ def _intervals(chains: pd.DataFrame) -> pd.DataFrame:
     return named[["chain", *COMPARED]]
 
 
-def _seams_of(heads: pd.DataFrame) -> Seams:
+def seams_of(heads: pd.DataFrame) -> Seams:
+    """Return the seams of segments (`Chains.heads`)."""
     return Seams(*(heads[name].to_numpy() for name in Seams._fields))
 
 
@@ -426,10 +427,12 @@ def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator
     for _, part in heads.groupby(points_before // PATH_POINTS_AT_ONCE):
         paths = store.segment_paths(connection, part[part["points"] > 0])
         whole = part.merge(paths, on=key, how="left")
-        ends = np.column_stack([whole["first_lon"], whole["first_lat"]]).astype("<f8")
-        is_end = whole["points"] == 0
-        whole.loc[is_end, "path"] = pd.Series([end.tobytes() for end in ends[is_end]], whole.index[is_end], object)
-        yield merging.make_tracks(whole, _seams_of(whole), chains.devices)
+        places = np.column_stack([whole["first_lon"], whole["first_lat"]]).astype("<f8")
+        single = (whole["path"].fillna(b"") == b"").to_numpy()  # shared ends, and what a merge has left of a stay
+        whole.loc[single, "path"] = pd.Series(
+            [place.tobytes() for place in places[single]], whole.index[single], object
+        )
+        yield merging.make_tracks(whole, seams_of(whole), chains.devices)
 
 
 def _days_of(chains: Chains) -> pd.DataFrame:
@@ -440,7 +443,7 @@ def _days_of(chains: Chains) -> pd.DataFrame:
         item_id=merging.item_ids(made, chains.devices), user_id=made["device_id"].map(user_of).astype("int64")
     )
     heads = chains.heads[chains.heads["chain"].isin(made.index[made["is_stay"] == 0])]
-    shares = merging.day_shares(heads, _seams_of(heads)) if len(heads) else pd.DataFrame(columns=["local_day"])
+    shares = merging.day_shares(heads, seams_of(heads)) if len(heads) else pd.DataFrame(columns=["local_day"])
     starts = heads["reason"].to_numpy() != NO_BREAK
     shares.index = pd.Index(heads["chain"].to_numpy()[starts][shares.index.to_numpy("int64")], name="chain")
     rests = [

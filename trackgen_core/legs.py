@@ -85,19 +85,19 @@ def tell_modes(by: IntArray, band_ms: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def main_modes(legs: pd.DataFrame) -> pd.Series:
-    """Return the mode of each track: the one in which it was for the longest time, if it can be other than stationary.
+    """Return the mode of each chain: the one in which it was for the longest time, if it can be other than stationary.
 
     Parameters
     ----------
     legs : DataFrame
-        Legs in the order of time, with `track_id`, `mode`, `started_ms` and `ended_ms`.
+        Legs in the order of time, with `chain`, `mode`, `started_ms` and `ended_ms`.
 
     Returns
     -------
     Series
-        By `track_id`.
+        By `chain`.
     """
     times = legs.assign(ms=legs["ended_ms"] - legs["started_ms"], is_still=legs["mode"] == MODES[STATIONARY])
-    times = times.groupby(["track_id", "mode"], sort=False).agg(ms=("ms", "sum"), is_still=("is_still", "first"))
+    times = times.groupby(["chain", "mode"], sort=False).agg(ms=("ms", "sum"), is_still=("is_still", "first"))
     ordered = times.reset_index("mode").sort_values(["is_still", "ms"], ascending=[True, False], kind="stable")
-    return ordered.groupby(level="track_id")["mode"].first()
+    return ordered.groupby(level="chain")["mode"].first()

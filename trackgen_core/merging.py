@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,11 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of, join_at, join_up_to
-from trackgen_core.edits import merged_hops, no_edits, split_hops
+from trackgen_core.edits import merged_fixes, merged_hops, no_edits, split_hops
 from trackgen_core.geodesy import (
     GEOD,
     FloatArray,
     IntArray,
+    Mask,
     distances_cm,
     pair_lengths_mm,
     places_cm,
@@ -171,16 +173,19 @@ def connect(
     reason = np.where(merged, np.int8(NO_BREAK), break_reasons(hop_ms, hop_mm, settings))
     pause = same_device & is_pause(hop_ms, hop_cm, settings) & ~merged
 
-    segments = _with_lonely_rests(segments, pause, ~same_device | pause | (reason != NO_BREAK))
+    near = is_same_place(hop_ms, hop_cm, settings) & ~merged
+    one_stay = same_device & ((after["continues"].to_numpy() == 1) | near)
+    segments = _without_single_rests(segments, one_stay)
+    parts = ~same_device | pause | (reason != NO_BREAK)
+    segments = _with_lonely_rests(segments, pause, parts, merged_fixes(edits, device, times[0]))
     is_stay = segments["is_stay"].to_numpy() == 1
-    rests_before, rests_after = is_stay[:-1], is_stay[1:]
+    one_stay &= is_stay[:-1] & is_stay[1:]
     goes_on = reason == NO_BREAK
     if settings.split_at_midnight:
         reason[goes_on & ~merged & (before["local_day"].to_numpy() != after["local_day"].to_numpy())] = MIDNIGHT
     reason[goes_on & split_hops(edits, device, *times)] = SPLIT
-    reason[(goes_on & (rests_before | rests_after)) | pause] = STAY
-    one_stay = (after["continues"].to_numpy() == 1) | is_same_place(hop_ms, hop_cm, settings)
-    reason[rests_before & rests_after & one_stay & ~merged] = NO_BREAK
+    reason[(goes_on & (is_stay[:-1] | is_stay[1:])) | pause] = STAY
+    reason[one_stay] = NO_BREAK
     reason[~same_device] = BREAK_REASONS.index("time_gap")
 
     # Everything from here on has an element a segment: the seam before it.
@@ -191,17 +196,16 @@ def connect(
     return _share_ends(segments, seams, np.append(none != 0, pause))
 
 
-def _with_lonely_rests(
-    segments: pd.DataFrame, pause: npt.NDArray[np.bool_], parts: npt.NDArray[np.bool_]
-) -> pd.DataFrame:
+def _with_lonely_rests(segments: pd.DataFrame, pause: Mask, parts: Mask, merged: Mask) -> pd.DataFrame:
     """Make stays of single points next to a pause that have nothing else on either side.
 
-    `pause` and `parts` are about the places between segments: is it a pause, is it one or a break?
+    `pause` and `parts` are about the places between segments: is it a pause, is it one or a break? `merged` says which
+    segments are in no stay.
     """
     edge = np.ones(min(len(segments), 1), bool)
     alone = np.concatenate([edge, parts]) & np.concatenate([parts, edge])
     alone &= np.concatenate([~edge, pause]) | np.concatenate([pause, ~edge])
-    alone &= (segments["points"].to_numpy() == 1) & (segments["is_stay"].to_numpy() == 0)
+    alone &= (segments["points"].to_numpy() == 1) & (segments["is_stay"].to_numpy() == 0) & ~merged
     if not alone.any():
         return segments
     segments = segments.copy()
@@ -209,10 +213,37 @@ def _with_lonely_rests(
     segments.loc[alone, list(REST_COLUMNS)] = _rest_at(
         segments.loc[alone, "first_lon"].to_numpy(), segments.loc[alone, "first_lat"].to_numpy()
     )
-    segments.loc[alone, list(CLIMB_COLUMNS)] = _climb_at(np.full(np.count_nonzero(alone), np.nan))
+    segments.loc[alone, list(CLIMB_COLUMNS)] = _climb_at(segments.loc[alone, "start_cm"] * pd.NA)
     if "path" in segments:
         segments["path"] = segments["path"].where(~alone, b"")
     return segments
+
+
+def _without_single_rests(segments: pd.DataFrame, one_stay: Mask) -> pd.DataFrame:
+    """Make ordinary points of those that a merge by hand has left alone of their stay.
+
+    `one_stay` is about the places between segments: are stays on both sides of it the same?
+    """
+    edge = np.zeros(min(len(segments), 1), bool)
+    is_stay = segments["is_stay"].to_numpy() == 1
+    joined = one_stay & is_stay[:-1] & is_stay[1:]
+    single = is_stay & (segments["points"].to_numpy() == 1)
+    single &= ~(np.concatenate([edge, joined]) | np.concatenate([joined, edge]))
+    if not single.any():
+        return segments
+    segments = segments.copy()
+    lon, lat = segments.loc[single, "first_lon"].to_numpy(), segments.loc[single, "first_lat"].to_numpy()
+    segments.loc[single, "is_stay"] = 0
+    segments.loc[single, list(REST_COLUMNS)] = _rest_at(lon, lat)
+    segments.loc[single, list(CLIMB_COLUMNS)] = _climb_at(segments.loc[single, "start_cm"])
+    if "path" in segments:
+        segments.loc[single, "path"] = _path_at(lon, lat)
+    return segments
+
+
+def _path_at(lon: FloatArray, lat: FloatArray) -> pd.api.extensions.ExtensionArray:
+    """Return the paths of single points."""
+    return pd.array([pair.tobytes() for pair in np.column_stack([lon, lat]).astype("<f8")], dtype=object)
 
 
 def _rest_at(lon: FloatArray, lat: FloatArray) -> IntArray:
@@ -221,12 +252,12 @@ def _rest_at(lon: FloatArray, lat: FloatArray) -> IntArray:
     return np.vstack([np.ones((1, len(lon)), np.int64), places, places, places]).T
 
 
-def _climb_at(altitude: FloatArray) -> IntArray:
-    """Return the `CLIMB_COLUMNS` of single points, (n, 8)."""
-    return climb_of(altitude, np.arange(len(altitude)), 1).T
+def _climb_at(cm: pd.Series) -> IntArray:
+    """Return the `CLIMB_COLUMNS` of single points, (n, 8), given their altitudes, missing where unknown."""
+    return climb_of((cm / 100).to_numpy("float64", na_value=np.nan), np.arange(len(cm)), 1).T
 
 
-def _share_ends(segments: pd.DataFrame, seams: Seams, pause: npt.NDArray[np.bool_]) -> tuple[pd.DataFrame, Seams]:
+def _share_ends(segments: pd.DataFrame, seams: Seams, pause: Mask) -> tuple[pd.DataFrame, Seams]:
     is_stay = segments["is_stay"].to_numpy() == 1
     shared = np.isin(seams.reason, TOUCHING)
     rests_before = np.append(False, is_stay[:-1])[: len(is_stay)]
@@ -315,7 +346,7 @@ def _climbs(segments: pd.DataFrame) -> IntArray:
     return segments[list(CLIMB_COLUMNS)].to_numpy().T
 
 
-def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause: npt.NDArray[np.bool_]) -> pd.DataFrame:
+def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause: Mask) -> pd.DataFrame:
     """Return segments of one shared point each, the `side` ("first" or "last") of segment `of`, at a seam."""
     end = segments.iloc[of].reset_index(drop=True)
     end = end.assign(day=segments["day"].to_numpy()[seam], number=-1, continues=0, points=0)
@@ -324,7 +355,7 @@ def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause:
         end[f"first_{name}"] = end[f"last_{name}"] = end[f"{side}_{name}"]
     cm = end["start_cm" if side == "first" else "end_cm"]
     end["start_cm"] = end["end_cm"] = cm
-    end[list(CLIMB_COLUMNS)] = _climb_at((cm / 100).where(end["is_stay"] == 0).to_numpy("float64", na_value=np.nan))
+    end[list(CLIMB_COLUMNS)] = _climb_at(cm.where(end["is_stay"] == 0))
     end[["length_mm", *BAND_COLUMNS]] = 0
     coordinates = np.column_stack([end["first_lon"], end["first_lat"]]).astype("<f8")
     end[list(REST_COLUMNS)] = _rest_at(coordinates[:, 0], coordinates[:, 1])
@@ -388,7 +419,8 @@ def make_tracks(segments: pd.DataFrame, seams: Seams, devices: pd.DataFrame) -> 
     chains = find_chains(segments, seams)
     chains = chains[is_track(chains)]
     tracks = _described(chains, devices, "track_id")
-    legs = _legs(segments, seams, tracks["track_id"].set_axis(chains.index))
+    legs = find_legs(segments, seams, chains.index)
+    modes = main_modes(legs)
     length_mm, duration_ms = chains["length_mm"].to_numpy(), tracks["duration_ms"].to_numpy()
     tracks["length_mm"] = length_mm
     tracks["moving_ms"] = _moving_ms(chains)
@@ -396,13 +428,27 @@ def make_tracks(segments: pd.DataFrame, seams: Seams, devices: pd.DataFrame) -> 
     unknown = (chains["min_cm"] > chains["max_cm"]).to_numpy()
     for name in ("gain_cm", "loss_cm", "min_cm", "max_cm"):
         tracks[f"elevation_{name}"] = pd.arrays.IntegerArray(chains[name].to_numpy(copy=True), unknown)
-    tracks["mode"] = tracks["track_id"].map(main_modes(legs))
+    tracks["mode"] = modes.loc[chains.index].to_numpy()
     tracks["path"] = [encode_path(np.frombuffer(path, "<f8").reshape(-1, 2)) for path in chains["path"]]
-    return tracks[list(TRACK_DTYPES)].astype(TRACK_DTYPES), legs
+    legs["track_id"] = tracks["track_id"].set_axis(chains.index).loc[legs["chain"]].to_numpy()
+    return tracks[list(TRACK_DTYPES)].astype(TRACK_DTYPES), legs[list(LEG_DTYPES)].astype(LEG_DTYPES)
 
 
-def _legs(segments: pd.DataFrame, seams: Seams, track_ids: pd.Series) -> pd.DataFrame:
-    """Return the legs of tracks, whose ids are given by their chains."""
+def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) -> pd.DataFrame:
+    """Return the legs of some chains.
+
+    Parameters
+    ----------
+    segments, seams : DataFrame, Seams
+        What `connect` returns.
+    of_chains : collection of int
+        Tracks, as `Seams.chain` counts chains.
+
+    Returns
+    -------
+    DataFrame
+        `chain`, and the columns of `LEG_DTYPES` without `track_id`, in the order of time.
+    """
     before_ms = np.append(0, segments["last_ms"].to_numpy()[:-1])[: len(segments)]
     joined = seams.reason == NO_BREAK
     rows = pd.DataFrame(_with_hops(segments, seams)).assign(
@@ -412,7 +458,7 @@ def _legs(segments: pd.DataFrame, seams: Seams, track_ids: pd.Series) -> pd.Data
         ended_ms=segments["last_ms"].to_numpy(),
     )
     has_hops = joined | (segments["points"].to_numpy() > 1)
-    rows = rows[has_hops & np.isin(seams.chain, track_ids.index)]
+    rows = rows[has_hops & np.isin(seams.chain, list(of_chains))]
     begins = (rows["chain"].diff() != 0) | (rows["told_by"].diff() != 0)
     sums = dict.fromkeys(("length_mm", *BAND_COLUMNS), "sum")
     legs = rows.groupby(begins.cumsum()).agg(
@@ -421,15 +467,14 @@ def _legs(segments: pd.DataFrame, seams: Seams, track_ids: pd.Series) -> pd.Data
     told_by = legs["told_by"].to_numpy()
     mode, confidence = tell_modes(told_by, legs[list(BAND_COLUMNS)].to_numpy())
     legs = legs.assign(
-        track_id=track_ids.loc[legs["chain"]].to_numpy(),
         number=legs.groupby("chain").cumcount(),
         mode=np.array(MODES, object)[mode],
         confidence=confidence,
         by_hand=told_by >= BY_HAND,
         moving_ms=_moving_ms(legs),
     )
-    made: pd.DataFrame = legs[list(LEG_DTYPES)].reset_index(drop=True)
-    return made.astype(LEG_DTYPES)
+    made: pd.DataFrame = legs.reset_index(drop=True)
+    return made[["chain", *(name for name in LEG_DTYPES if name != "track_id")]]
 
 
 def _moving_ms(ways: pd.DataFrame) -> IntArray:
@@ -441,11 +486,13 @@ def _moving_ms(ways: pd.DataFrame) -> IntArray:
 def make_stays(chains: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     """Make stays of those chains that are some, with the columns of `STAY_DTYPES`; parameters as of `make_tracks`."""
     chains = chains[chains["is_stay"] == 1]
+    nowhere = chains["rest_points"] == 0  # what a merge by hand has left of a stay
+    if nowhere.any():
+        first_lon, first_lat = chains.loc[nowhere, "first_lon"].to_numpy(), chains.loc[nowhere, "first_lat"].to_numpy()
+        chains = chains.copy()
+        chains.loc[nowhere, list(REST_COLUMNS)] = _rest_at(first_lon, first_lat)
     positions = [
-        _position(*sums) if sums[3] else (lon, lat)  # half of a stay, whose other half is still to be made
-        for *sums, lon, lat in chains[["x_sum", "y_sum", "z_sum", "rest_points", "first_lon", "first_lat"]].itertuples(
-            index=False
-        )
+        _position(*sums) for sums in chains[["x_sum", "y_sum", "z_sum", "rest_points"]].itertuples(index=False)
     ]
     extents = np.stack([chains[f"{axis}_max"].to_numpy() - chains[f"{axis}_min"].to_numpy() for axis in "xyz"])
     diagonal_cm = np.sqrt((np.maximum(extents, 0) ** 2).sum(axis=0).astype(np.float64))

@@ -81,8 +81,8 @@ def find_pace(clock_ms: IntArray, bands: IntArray, breaks: Mask) -> npt.NDArray[
     still = 10 * slow_ms >= 9 * all_ms
     walking = 10 * fast_ms <= all_ms - slow_ms
     hop_pace = np.full(len(hop_ms), RIDING, np.int8)
-    hop_pace[covered(len(hop_ms), first[walking], last[walking])] = WALKING
-    hop_pace[covered(len(hop_ms), first[still], last[still])] = STILL
+    hop_pace[covered(len(hop_ms), *_trimmed(first[walking], last[walking], bands <= WALK))] = WALKING
+    hop_pace[covered(len(hop_ms), *_trimmed(first[still], last[still], bands == SLOW))] = STILL
     hop_pace[unknown] = NONE
 
     begins = np.flatnonzero(np.diff(hop_pace, prepend=-1))
@@ -93,6 +93,14 @@ def find_pace(clock_ms: IntArray, bands: IntArray, breaks: Mask) -> npt.NDArray[
     short = amid & (paces == RIDING) & (clock_ms[ends] - clock_ms[begins] < RIDE_MS)
     pace[1:] = np.repeat(np.where(short, WALKING, paces), ends - begins)
     return pace
+
+
+def _trimmed(first: IntArray, last: IntArray, kind: Mask) -> tuple[IntArray, IntArray]:
+    """Shorten windows so that they begin and end with a hop of a kind; those without any are left out."""
+    hops = np.flatnonzero(kind)
+    begin, end = np.searchsorted(hops, first), np.searchsorted(hops, last)
+    some = begin < end
+    return hops[begin[some]], hops[end[some] - 1] + 1
 
 
 def _windows(clock_ms: IntArray, unknown: Mask) -> tuple[IntArray, IntArray]:

@@ -298,7 +298,7 @@ VIEWS: Final = {
                length_mm / 1000.0 AS distance_m, duration_ms / 1000.0 AS duration_s, moving_ms / 1000.0 AS moving_s,
                avg_speed_kmh,
                elevation_gain_cm / 100.0 AS elevation_gain_m, elevation_loss_cm / 100.0 AS elevation_loss_m,
-               elevation_min_cm / 100.0 AS elevation_min_m, elevation_max_cm / 100.0 AS elevation_max_m,
+               elevation_min_cm / 100.0 AS elevation_min_m, elevation_max_cm / 100.0 AS elevation_max_m, mode,
                CASE WHEN {IS_LATER.format("tracks")} THEN break_reason ELSE 'start' END AS break_reason,
                settings_id, path
         FROM tracks JOIN devices USING (device_id) JOIN users USING (user_id)""",
@@ -309,6 +309,12 @@ VIEWS: Final = {
                CASE WHEN {IS_LATER.format("stays")} THEN break_reason ELSE 'start' END AS break_reason,
                NOT {IS_EARLIER.format("stays")} AS is_ongoing, settings_id
         FROM stays JOIN devices USING (device_id) JOIN users USING (user_id)""",
+    "legs_readable": """
+        SELECT track_id, number, users.name AS "user", devices.name AS device, legs.mode, confidence, by_hand,
+               {time_ms:legs.started_ms} AS started_at, {time_ms:legs.ended_ms} AS ended_at,
+               legs.length_mm / 1000.0 AS distance_m, (legs.ended_ms - legs.started_ms) / 1000.0 AS duration_s,
+               legs.moving_ms / 1000.0 AS moving_s
+        FROM legs JOIN tracks USING (track_id) JOIN devices USING (device_id) JOIN users USING (user_id)""",
     "daily_summaries": """
         SELECT users.name AS "user", date(local_day * 86400, 'unixepoch') AS day,
                sum(length_mm) / 1e6 AS km, sum(moving_ms) / 3.6e6 AS moving_hours,

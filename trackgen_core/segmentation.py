@@ -145,7 +145,8 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     emit = points["emit"].to_numpy() if "emit" in points else np.ones(len(points), bool)
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     clock_ms = _clock(points["device_id"].to_numpy(), points["time_ms"].to_numpy())
-    places = places_cm(lon, lat)
+    looks_at_places = settings.noise_filter or settings.stop_minutes > 0
+    places = places_cm(lon, lat) if looks_at_places else np.zeros((3, len(points)), np.int64)
     reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
     is_noise = reasons != 0
     noise = points.loc[is_noise & emit, ["device_id", "time_ms", "lon", "lat"]]
@@ -195,7 +196,7 @@ def _labels(
     stays = find_stays(clock_ms, places, settings)
     inside = merged_fixes(edits, device, time)
     number = np.where(inside, -1, stays.number)
-    continues = (number[1:] == number[:-1]) & (number[1:] >= 0) & ~merged
+    continues = (number[1:] == number[:-1]) & (number[1:] >= 0)
     return _Labels(
         hop_ms=np.append(0, hop_ms),
         hop_mm=np.append(0, hop_mm),
@@ -313,7 +314,7 @@ def _known_cm(altitude: FloatArray) -> pd.arrays.IntegerArray:
     return pd.arrays.IntegerArray(round_half_away(np.where(unknown, 0, altitude) * 100), unknown)
 
 
-def _rest_columns(places: IntArray, at_rest: npt.NDArray[np.bool_], first: IntArray) -> dict[str, IntArray]:
+def _rest_columns(places: IntArray, at_rest: Mask, first: IntArray) -> dict[str, IntArray]:
     """Return the `REST_COLUMNS` of runs of points."""
     columns = {"rest_points": np.add.reduceat(at_rest.astype(np.int64), first)}
     for axis, place in zip("xyz", places, strict=True):

@@ -36,7 +36,8 @@ from sqlalchemy import (
 
 from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore
 from trackgen_core.edits import EDIT_DTYPES
-from trackgen_core.merging import STAY_DTYPES, TRACK_DTYPES
+from trackgen_core.geodesy import IntArray
+from trackgen_core.merging import LEG_DTYPES, STAY_DTYPES, TRACK_DTYPES
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import (
     IS_EARLIER,
@@ -432,6 +433,16 @@ class Store:
         )
         return fetch_frame(connection, query, POINT_DTYPES)
 
+    def fix_times(self, connection: Connection, device_id: int, lo_ms: int, hi_ms: int) -> IntArray:
+        """Return the times of the points of a device that are not set aside, from one instant to another."""
+        query = (
+            select(points.c.time_ms)
+            .select_from(points.outerjoin(noise, _same_point))
+            .where(points.c.device_id == device_id, points.c.time_ms.between(lo_ms, hi_ms), noise.c.reason.is_(None))
+            .order_by(points.c.time_ms)
+        )
+        return np.array(connection.scalars(query).all(), np.int64)
+
     def points_of(self, track: Any) -> pd.DataFrame:  # noqa: ANN401 - a row of `read_tracks`, from itertuples
         """Return `time_ms`, `lon`, `lat`, `altitude` of the vertices of a track: its points and its shared ends."""
         position = tuple_(points.c.time_ms, points.c.lon, points.c.lat)
@@ -709,20 +720,15 @@ class Store:
         self._mark_edited(connection, device_id, before_ms, after_ms)
         return int(edit_id or 0)
 
-    def remove_edit(self, connection: Connection, edit_id: int) -> None:
-        """Forget an edit, and list its days as work.
-
-        Raises
-        ------
-        LookupError
-            If there is no such edit.
-        """
+    def remove_edit(self, connection: Connection, edit_id: int) -> bool:
+        """Forget an edit, and list its days as work; say whether there was one."""
         span = select(edits.c.device_id, edits.c.before_ms, edits.c.after_ms).where(edits.c.edit_id == edit_id)
         found = connection.execute(span).one_or_none()
         if found is None:
-            raise LookupError(f"there is no edit {edit_id}: `trackgen edits list` shows those there are")
+            return False
         connection.execute(delete(edits).where(edits.c.edit_id == edit_id))
         self._mark_edited(connection, *found)
+        return True
 
     def _mark_edited(self, connection: Connection, device_id: int, before_ms: int, after_ms: int) -> None:
         user_id = connection.scalar(select(devices.c.user_id).where(devices.c.device_id == device_id))
@@ -946,6 +952,25 @@ class Store:
             query = select(*(tracks.c[name] for name in TRACK_DTYPES)).where(tracks.c.track_id.in_(picked))
             return fetch_frame(connection, query, TRACK_DTYPES)
 
+    def find_tracks(self, connection: Connection, beginning: str) -> pd.DataFrame:
+        """Return the tracks whose id begins so, at most two: the columns of `TRACK_DTYPES` without `path`."""
+        dtypes = {name: dtype for name, dtype in TRACK_DTYPES.items() if name != "path"}
+        columns = [tracks.c[name] for name in dtypes]
+        return fetch_frame(
+            connection,
+            select(*columns).where(tracks.c.track_id.startswith(beginning, autoescape=True)).limit(2),
+            dtypes,
+        )
+
+    def legs(self, connection: Connection, track_ids: Collection[str]) -> pd.DataFrame:
+        """Return the legs of some tracks with the columns of `LEG_DTYPES`, in order."""
+        query = (
+            select(*(legs.c[name] for name in LEG_DTYPES))
+            .where(legs.c.track_id.in_(list(track_ids)))
+            .order_by(legs.c.track_id, legs.c.number)
+        )
+        return fetch_frame(connection, query, LEG_DTYPES)
+
     def replace_items(
         self,
         connection: Connection,
@@ -1077,6 +1102,25 @@ class Store:
         is_ongoing: ColumnElement[bool] = literal_column(f"NOT {IS_EARLIER.format('stays')}")
         return self._read_items(stays, STAY_DTYPES, names, lo_day, hi_day, rows, is_ongoing=is_ongoing)
 
+    def read_legs(
+        self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
+    ) -> Iterator[pd.DataFrame]:
+        """Stream the legs of the tracks of `read_tracks`: `user`, `device` and the columns of `LEG_DTYPES`.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        query = (
+            select(users.c.name, devices.c.name, *(legs.c[name] for name in LEG_DTYPES))
+            .select_from(users.join(devices).join(tracks).join(legs, legs.c.track_id == tracks.c.track_id))
+            .where(*_starting(tracks, lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
+            .order_by(users.c.name, devices.c.name, tracks.c.started_ms, tracks.c.track_id, legs.c.number)
+        )
+        return self._stream(query, {"user": "object", "device": "object", **LEG_DTYPES}, 10_000)
+
     def _read_items(
         self,
         table: Table,
@@ -1095,11 +1139,7 @@ class Store:
         query = (
             select(users.c.name, devices.c.name, *(table.c[name] for name in plain), reason, *more.values())
             .select_from(table.join(devices).join(users))
-            .where(
-                true() if lo_day is None else table.c.started_ms >= lo_day * MS_PER_DAY,
-                true() if hi_day is None else table.c.started_ms < (hi_day + 1) * MS_PER_DAY,
-                _of_users(devices.c.user_id, user_ids),
-            )
+            .where(*_starting(table, lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
             .order_by(users.c.name, devices.c.name, table.c.started_ms, table.c.ended_ms, key)
         )
         named = {"user": "object", "device": "object", **plain, "break_reason": "object"}
@@ -1124,6 +1164,13 @@ def _names(names: Collection[str]) -> Select[tuple[str, int]]:
 
 def _of_users(column: ColumnElement[int], user_ids: Collection[int] | None) -> ColumnElement[bool]:
     return true() if user_ids is None else column.in_(list(user_ids))
+
+
+def _starting(table: Table, lo_day: int | None, hi_day: int | None) -> tuple[ColumnElement[bool], ...]:
+    return (
+        true() if lo_day is None else table.c.started_ms >= lo_day * MS_PER_DAY,
+        true() if hi_day is None else table.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+    )
 
 
 def _entries(

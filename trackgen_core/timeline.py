@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from trackgen_core.generation import Window, chains_of, compare_chains, user_by_device
+from trackgen_core.generation import Window, chains_of, compare_chains, seams_of, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
-from trackgen_core.merging import TOUCHING, connect, find_chains, is_track
+from trackgen_core.legs import main_modes
+from trackgen_core.merging import TOUCHING, Seams, connect, find_chains, find_legs, is_track
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.segmentation import BREAK_REASONS, empty_segments, segment
 from trackgen_core.settings import Settings
@@ -24,9 +25,11 @@ LINE_DTYPES: Final = {
     "ended_ms": "int64",
     "points": "int64",
     "length_mm": "int64",
+    "mode": "object",
     "reason": "object",
 }
-"""Columns of a time line. `kind` is track, stay, gap, or point (left over, alone between two breaks)."""
+"""Columns of a time line. `kind` is track, stay, gap, or point (left over, alone between two breaks); `mode` is how
+most of a track was done, and missing of the others."""
 
 
 def timeline(store: Store, names: Collection[str] | None, lo_day: int, hi_day: int) -> pd.DataFrame:
@@ -57,7 +60,7 @@ def timeline(store: Store, names: Collection[str] | None, lo_day: int, hi_day: i
         user_of = user_by_device(devices)
         user_ids = tuple(sorted(set(user_of.values()) & set(settings_of)))
         heads = compare_chains(store, connection, Window(lo_day, hi_day, user_ids)).heads
-    chains = chains_of(heads)
+    chains = with_modes(chains_of(heads), heads, seams_of(heads))
     within = (chains["first_ms"] < (hi_day + 1) * MS_PER_DAY) & (chains["last_ms"] >= lo_day * MS_PER_DAY)
     lines = [
         _line(part, settings_of[user_of[int(part["device_id"].to_numpy()[0])]])
@@ -98,7 +101,8 @@ def preview(store: Store, name: str, lo_day: int, hi_day: int, settings: Setting
         edits = store.edits(connection, user_ids)
         made = [segment(batch, settings, edits) for batch in store.read_points(connection, lo_day, hi_day, user_ids)]
     segments = pd.concat([one.segments for one in made], ignore_index=True) if made else empty_segments()
-    chains = find_chains(*connect(segments.drop(columns="path"), settings, edits))
+    heads, seams = connect(segments.drop(columns="path"), settings, edits)
+    chains = with_modes(find_chains(heads, seams), heads, seams)
     lines = [_line(part, settings) for _, part in chains.groupby("device_id")]
     return _together(lines, devices), sum(len(one.noise) for one in made)
 
@@ -147,6 +151,15 @@ def _together(lines: list[pd.DataFrame], devices: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(["user", "device"], kind="stable", ignore_index=True)
 
 
+def with_modes(chains: pd.DataFrame, heads: pd.DataFrame, seams: Seams) -> pd.DataFrame:
+    """Return chains of segments with the `mode` of those that are tracks."""
+    tracks = np.flatnonzero(is_track(chains).to_numpy())
+    mode = np.full(len(chains), None, object)
+    if len(tracks):
+        mode[tracks] = main_modes(find_legs(heads, seams, tracks.tolist())).loc[tracks.tolist()].to_numpy()
+    return chains.assign(mode=mode)
+
+
 def _line(chains: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Return the time line of chains of one device."""
     kind = np.where(chains["is_stay"] == 1, "stay", np.where(is_track(chains), "track", "point"))
@@ -156,14 +169,14 @@ def _line(chains: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     hop_mm = pair_lengths_mm(*(end.to_numpy() for end in ends))
     hop_ms = after["first_ms"].to_numpy() - before["last_ms"].to_numpy()
     starts, lasts = chains["first_ms"].tolist(), chains["last_ms"].tolist()
-    points, lengths = chains["points"].tolist(), chains["length_mm"].tolist()
-    rows = [(kind[0], starts[0], lasts[0], points[0], lengths[0], "first of these days")]
+    points, lengths, modes = (chains[name].tolist() for name in ("points", "length_mm", "mode"))
+    rows = [(kind[0], starts[0], lasts[0], points[0], lengths[0], modes[0], "first of these days")]
     for n in range(1, len(chains)):
         hop = int(hop_ms[n - 1]), int(hop_mm[n - 1])
         why = explain(int(reason[n]), *hop, settings, is_stay=kind[n] == "stay")
         if reason[n] not in TOUCHING:
-            rows.append(("gap", lasts[n - 1], starts[n], 0, 0, why))
-        rows.append((kind[n], starts[n], lasts[n], points[n], lengths[n], why))
+            rows.append(("gap", lasts[n - 1], starts[n], 0, 0, None, why))
+        rows.append((kind[n], starts[n], lasts[n], points[n], lengths[n], modes[n], why))
     line = pd.DataFrame(rows, columns=[name for name in LINE_DTYPES if name not in ("user", "device")])
     return line.assign(device_id=int(chains["device_id"].to_numpy()[0]))
 

@@ -142,7 +142,8 @@ def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, see
             if user_id not in settings_of or user_id in behind:
                 left_out.add(user_id)
                 continue
-            lo_ms, hi_ms = (started_ms // MS_PER_DAY) * MS_PER_DAY, (ended_ms // MS_PER_DAY + 1) * MS_PER_DAY
+            # With a day on either side: a pause may begin or end at an end of the track.
+            lo_ms, hi_ms = (started_ms // MS_PER_DAY - 1) * MS_PER_DAY, (ended_ms // MS_PER_DAY + 2) * MS_PER_DAY
             points = store.points_of_device(connection, device_id, lo_ms - BUFFER_MS, hi_ms + BUFFER_MS)
             emit = (points["time_ms"] >= lo_ms) & (points["time_ms"] < hi_ms)
             made = _tracks_of_points(points.assign(emit=emit), settings_of[user_id], edits, devices)

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -40,6 +40,22 @@ class Day(click.ParamType[int]):
             return date.fromisoformat(value).toordinal() - date(1970, 1, 1).toordinal()
         except ValueError:
             self.fail(f"{value!r} is no day: write it as YYYY-MM-DD", param, ctx)
+
+
+class Instant(click.ParamType[int]):
+    """A time in ISO 8601, as milliseconds since the epoch; without an offset it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Parse the time."""
+        if isinstance(value, int):
+            return value
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time: write it as 2024-05-01T17:30:00Z", param, ctx)
+        return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class Command(click.Command):
@@ -259,12 +275,13 @@ def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_jso
                 separator = ",\n"
         click.echo("]" if separator != "[" else "[]")
         return
-    click.echo(f"{'started (UTC)':<20}{'hours':>7}{'km':>10}{'km/h':>8}{'points':>8}  user device")
+    click.echo(f"{'id':<9}{'started (UTC)':<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device")
     for batch in _read_tracks(users, start, end):
         for track in track_properties(batch):
             click.echo(
-                f"{track['started_at'][:19]:<20}{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}"
-                f"{track['avg_speed_kmh']:>8.1f}{track['points']:>8}  {track['user']} {track['device']}"
+                f"{track['track_id'][:8]:<9}{track['started_at'][:16].replace('T', ' '):<17}"
+                f"{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}{track['avg_speed_kmh']:>7.1f}"
+                f"{track['points']:>7} {track['mode']:<11}{track['user']} {track['device']}"
             )
 
 
@@ -311,6 +328,131 @@ def _output(path: Path | None) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@main.group()
+def legs() -> None:
+    """List and export legs: the parts of tracks, by how somebody moved."""
+
+
+@legs.command("list")
+@users_option
+@start_option
+@end_option
+@json_option
+def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """List the legs of tracks, one a line; how sure a mode is in percent, or `hand` where you set it."""
+    from trackgen_core.export import leg_properties
+    from trackgen_core.home import open_store
+
+    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in leg_properties(batch)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'track':<9}{'started (UTC)':<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device")
+    for leg in found:
+        sure = "hand" if leg["by_hand"] else f"{leg['confidence']}%"
+        click.echo(
+            f"{leg['track_id'][:8]:<9}{leg['started_at'][:19].replace('T', ' '):<20}{leg['duration_s'] / 3600:>7.2f}"
+            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  {leg['user']} {leg['device']}"
+        )
+
+
+@legs.command("export")
+@users_option
+@start_option
+@end_option
+@output_option
+def legs_export(users: Sequence[str], start: int | None, end: int | None, output: Path | None) -> None:
+    """Export the legs of tracks that start from --start to --end, as CSV."""
+    from trackgen_core.export import export_legs
+    from trackgen_core.home import open_store
+
+    batches = open_store().read_legs(users or None, start, end)
+    with _output(output) as out:
+        count = export_legs(batches, out)
+    if output:
+        click.echo(f"{count:,} legs written to {output}")
+
+
+@main.group()
+def edits() -> None:
+    """Split and merge tracks by hand, and say how somebody moved. Edits survive whatever is generated again.
+
+    Tracks are named by their ids, or the first characters of these: see `trackgen tracks list`.
+    """
+
+
+@edits.command("split")
+@click.argument("track", metavar="TRACK")
+@click.option("--at", "at_ms", type=Instant(), required=True, metavar="TIME", help="As 2024-05-01T17:30:00Z.")
+def edits_split(track: str, at_ms: int) -> None:
+    """Let a track end at a time, and another one begin there."""
+    from trackgen_core.editing import split
+    from trackgen_core.home import open_store
+
+    _print_edit(split(open_store(), track, at_ms))
+
+
+@edits.command("merge")
+@click.argument("track", metavar="TRACK")
+@click.argument("other", metavar="TRACK")
+def edits_merge(track: str, other: str) -> None:
+    """Make one track of two, with the gaps and stays between them."""
+    from trackgen_core.editing import merge
+    from trackgen_core.home import open_store
+
+    _print_edit(merge(open_store(), track, other))
+
+
+@edits.command("set-mode")
+@click.argument("track", metavar="TRACK")
+@click.argument("mode", metavar="MODE")
+@click.option("--at", "at_ms", type=Instant(), metavar="TIME", help="Only on the leg at this time.")
+def edits_set_mode(track: str, mode: str, at_ms: int | None) -> None:
+    """Say how somebody moved: stationary, walk, run, cycle, drive, train, boat or fly."""
+    from trackgen_core.editing import set_mode
+    from trackgen_core.home import open_store
+
+    _print_edit(set_mode(open_store(), track, mode, at_ms))
+
+
+def _print_edit(edit_id: int) -> None:
+    click.echo(f"edit {edit_id} kept; `trackgen generate` follows it, and `trackgen edits undo {edit_id}` forgets it")
+
+
+@edits.command("list")
+@users_option
+@json_option
+def edits_list(users: Sequence[str], as_json: bool) -> None:
+    """List edits, one a line."""
+    from trackgen_core.export import iso_times
+    from trackgen_core.home import open_store
+
+    rows = open_store().list_edits(users or None)
+    for name in ("before", "after", "made"):
+        rows[f"{name}_at"] = iso_times(rows.pop(f"{name}_ms"))
+    if as_json:
+        click.echo(json.dumps(rows.astype(object).where(rows.notna(), None).to_dict("records"), indent=2))
+        return
+    click.echo(f"{'edit':>5} {'kind':<7}{'from (UTC)':<20}{'to (UTC)':<20}{'mode':<11}user device")
+    for edit in rows.to_dict("records"):
+        from_at, to_at = (edit[name][:19].replace("T", " ") for name in ("before_at", "after_at"))
+        mode = edit["mode"] if edit["kind"] == "mode" else ""
+        click.echo(
+            f"{edit['edit_id']:>5} {edit['kind']:<7}{from_at:<20}{to_at:<20}{mode:<11}{edit['user']} {edit['device']}"
+        )
+
+
+@edits.command("undo")
+@click.argument("edit", type=int, metavar="EDIT")
+def edits_undo(edit: int) -> None:
+    """Forget an edit; the next `generate` makes tracks as if it had never been."""
+    from trackgen_core.editing import undo
+    from trackgen_core.home import open_store
+
+    undo(open_store(), edit)
+    click.echo(f"edit {edit} forgotten")
 
 
 @main.group()
@@ -373,9 +515,10 @@ def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -
     rows = lines(open_store(), users or None, start, start if end is None else end)
     rows["started_at"], rows["ended_at"] = iso_times(rows["started_ms"]), iso_times(rows["ended_ms"])
     rows["distance_m"] = rows["length_mm"] / 1000
-    names = ["user", "device", "kind", "started_at", "ended_at", "points", "distance_m", "reason"]
+    names = ["user", "device", "kind", "started_at", "ended_at", "points", "distance_m", "mode", "reason"]
     if as_json:
-        click.echo(json.dumps(rows[names].to_dict("records"), indent=2, ensure_ascii=False))
+        records = rows[names].astype(object).where(rows[names].notna(), None).to_dict("records")
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
     of = None
     for row in rows.to_dict("records"):
@@ -391,8 +534,9 @@ def _line_of(row: dict[Any, Any]) -> str:
 
     times = f"{iso_time(row['started_ms'])[:16].replace('T', ' ')} to {iso_time(row['ended_ms'])[11:16]}"
     amount = f"{row['length_mm'] / 1e6:,.2f} km" if row["kind"] == "track" else ""
+    mode = row["mode"] if row["kind"] == "track" else ""
     hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
-    return f"{times:<26}{row['kind']:<7}{hours:>7.2f} h {amount:>12}  {row['reason']}"
+    return f"{times:<26}{row['kind']:<6}{hours:>7.2f} h {amount:>12} {mode:<11}{row['reason']}"
 
 
 @main.command()

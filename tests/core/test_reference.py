@@ -11,12 +11,31 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from tests.reference import Point, Track, cut_path, distinct, half_away, link_mm, speed_kmh, timeline, tracks
+from tests.reference import (
+    Edit,
+    Leg,
+    Point,
+    Timeline,
+    Track,
+    climb_cm,
+    cut_path,
+    distinct,
+    half_away,
+    hop_paces,
+    link_mm,
+    speed_kmh,
+    timeline,
+    tracks,
+)
 from tests.scenarios import (
     ARRIVALS,
     BREAKS_ALONE,
+    DEVICE,
+    HOUR,
+    MINUTE,
     SCENARIOS,
     TWO_DEVICES,
+    USER,
     Scenario,
     assert_expected,
     at,
@@ -161,11 +180,40 @@ def test_speed():
 def test_elevation():
     altitudes = [None, 100.0, 99.875, None, 100.125, None, -0.125]
     points = [fix(i * 1000, i, altitude=altitude) for i, altitude in enumerate(altitudes)]
-    (track,), _ = tracks(points, Settings())
+    (track,), _ = tracks(points, Settings(climb_threshold_m=0))
     # in cm: 10000, 9988 (9987.5), 10013 (10012.5), -13 (-12.5)
     assert track.elevation_gain_cm == 25
     assert track.elevation_loss_cm == 12 + 10_026
     assert (track.elevation_min_cm, track.elevation_max_cm) == (-13, 10_013)
+    (track,), _ = tracks(points, Settings())
+    assert (track.elevation_gain_cm, track.elevation_loss_cm) == (0, 10_026)
+
+
+@pytest.mark.parametrize(
+    ("altitudes", "gain", "loss"),
+    [
+        pytest.param([], 0, 0, id="nothing"),
+        pytest.param([7], 0, 0, id="one"),
+        pytest.param([0, 4, 0, 4, 1], 0, 0, id="wavering"),
+        pytest.param([0, 5], 5, 0, id="just the threshold"),
+        pytest.param([0, 3, -1, 4], 5, 0, id="from the lowest before"),
+        pytest.param([4, -1, 3, 0], 0, 5, id="the same backwards"),
+        pytest.param([0, 5, 1, 9, 5, 8], 9, 0, id="wavering on the way up"),
+        pytest.param([0, 9, 4, 8, 2, 6], 9, 7, id="a turn, and wavering on the way down"),
+        pytest.param([0, 9, 4, 9, 3, 8, 4], 9 + 5 + 5, 5 + 6, id="turns by just the threshold"),
+        pytest.param([-10, 10, 10, -10], 20, 20, id="a plateau"),
+    ],
+)
+def test_climb(altitudes, gain, loss):
+    assert climb_cm(altitudes, 5) == (gain, loss)
+
+
+@given(st.lists(st.integers(-20, 20)), st.integers(0, 12))
+def test_climb_is_the_same_backwards(altitudes, threshold):
+    assert climb_cm(altitudes, threshold) == climb_cm(altitudes[::-1], threshold)[::-1]
+    if threshold == 0:
+        steps = [b - a for a, b in pairwise(altitudes)]
+        assert climb_cm(altitudes, 0) == (sum(max(s, 0) for s in steps), sum(max(-s, 0) for s in steps))
 
 
 def test_a_track_carries_its_ends_and_its_id():
@@ -192,8 +240,204 @@ def test_a_track_carries_its_ends_and_its_id():
         "elevation_min_cm": None,
         "elevation_max_cm": None,
         "break_reason": "start",
+        "mode": "drive",
+        "legs": (Leg("drive", 80, at("10:00"), at("10:02"), 1_200_000, 120_000, by_hand=False),),
         "path": ((place(0), place(600), place(1200)),),
     }
+
+
+# Legs
+
+
+def at_speeds(start: str, *speeds_ms: float, every_ms: int = MINUTE) -> list[Point]:
+    """Return fixes so long after one another, at these speeds."""
+    metres = accumulate([0.0, *(speed * every_ms / 1000 for speed in speeds_ms)])
+    return [fix(at(start) + n * every_ms, so_far) for n, so_far in enumerate(metres)]
+
+
+MOVING = Settings(noise_filter=False, stop_minutes=0)
+
+
+@pytest.mark.parametrize(
+    ("speeds_ms", "every_ms", "mode", "sure"),
+    [
+        pytest.param([0.1] * 20, MINUTE, "stationary", 95, id="still"),
+        pytest.param([1.4] * 20, MINUTE, "walk", 95, id="walk"),
+        pytest.param([3.0] * 20, MINUTE, "run", 60, id="run"),
+        pytest.param([3.0] * 12 + [5.0] + [1.0] * 3, MINUTE, "run", 45, id="run with 75 % of the time at it"),
+        pytest.param([2.0, 3.0, 3.0] * 7, MINUTE, "cycle", 46, id="too slow for a run"),
+        pytest.param([5.0] * 20, MINUTE, "cycle", 70, id="cycle"),
+        pytest.param([10.0] * 20, MINUTE, "drive", 80, id="slow drive"),
+        pytest.param([10.0] * 30, MINUTE, "boat", 50, id="half an hour at one speed"),
+        pytest.param([10.0] * 29 + [20.0], MINUTE, "boat", 48, id="nearly so"),
+        pytest.param([10.0] * 28 + [20.0] * 2, MINUTE, "drive", 80, id="not so"),
+        pytest.param([30.0] * 20, MINUTE, "drive", 80, id="drive"),
+        pytest.param([60.0] * 20, MINUTE, "train", 80, id="train"),
+        pytest.param([200.0] * 20, MINUTE, "fly", 95, id="fly"),
+        pytest.param([3.0] * 3, MINUTE, "run", 60, id="a whole part shorter than a window"),
+    ],
+)
+def test_mode_of_one_leg(speeds_ms, every_ms, mode, sure):
+    (track,), _ = tracks(at_speeds("10:00", *speeds_ms, every_ms=every_ms), MOVING)
+    (leg,) = track.legs
+    assert (leg.mode, leg.confidence, leg.by_hand, track.mode) == (mode, sure, False, mode)
+    assert (leg.length_mm, leg.moving_ms) == (track.length_mm, track.moving_ms)
+
+
+def test_legs_tile_the_track():
+    (track,), _ = tracks(at_speeds("10:00", *[1.4] * 12, *[20.0] * 10, *[0.0] * 5, *[20.0] * 3, *[1.4] * 12), MOVING)
+    told = [(leg.mode, (leg.started_ms - at("10:00")) // MINUTE, leg.confidence) for leg in track.legs]
+    assert told == [("walk", 0, 95), ("drive", 12, 80), ("stationary", 22, 95), ("drive", 27, 80), ("walk", 30, 95)]
+    assert track.mode == "walk"
+
+
+def test_a_short_dash_among_walks_is_a_walk():
+    ten_seconds = 10_000
+    walk = [1.4] * 60
+    for count, paces in ((15, {"walking"}), (16, {"walking", "riding"})):  # walks reach 20 s into it from either side
+        points = at_speeds("10:00", *walk, *[5.0] * count, *walk, every_ms=ten_seconds)
+        assert set(hop_paces(points, MOVING).values()) == paces
+    points = at_speeds("10:00", *[5.0] * 13, *walk, every_ms=ten_seconds)  # nothing before it
+    assert "riding" in hop_paces(points, MOVING).values()
+
+
+def test_hops_of_breaks_and_of_more_than_an_hour_have_no_pace():
+    points = [fix(at(when), 0) for when in ("10:00", "10:31", "11:31", "12:31:00.001")]
+    assert hop_paces(points, Settings(minutes_between_routes=30)) == {}
+    assert hop_paces(points, Settings(minutes_between_routes=90)) == {0: "still", 1: "still"}
+
+
+# Edits
+
+
+def said(kind: str, before: str, after: str, mode: str | None = None, device: str = DEVICE) -> Edit:
+    return Edit(USER, device, kind, at(before), at(after), mode)
+
+
+def items(line: Timeline) -> list[tuple[str, int, int, int, str]]:
+    """Return tracks, stays and leftovers, their first and last minute after 08:00, their points and reasons."""
+    rows = [("T", one.started_ms, one.ended_ms, one.points, one.break_reason) for one in line.tracks]
+    rows += [("S", one.started_ms, one.ended_ms, one.points, one.break_reason) for one in line.stays]
+    rows += [(".", one.time_ms, one.time_ms, 1, "") for one in line.leftover]
+    minutes = [(what, (a - at("08:00")) // MINUTE, (b - at("08:00")) // MINUTE, *rest) for what, a, b, *rest in rows]
+    return sorted(minutes, key=lambda row: row[1:3])
+
+
+def test_split():
+    ten = ride("08:00", 10)
+    assert items(timeline(ten, Settings(), [said("split", "08:04", "08:05")])) == [
+        ("T", 0, 4, 5, "start"),
+        ("T", 4, 9, 5, "split"),
+    ]
+    for nowhere in (said("split", "08:09", "08:10"), said("split", "07:00", "07:01"), said("split", "08:04", "08:05")):
+        other = nowhere._replace(device="other") if nowhere.before_ms == at("08:04") else nowhere
+        assert timeline(ten, Settings(), [other]) == timeline(ten, Settings())
+    # the first fix alone is no track, and a second split at the same hop is none
+    edits = [said("split", "08:00", "08:01"), said("split", "08:00:30", "08:01")]
+    assert items(timeline(ten, Settings(), edits)) == [(".", 0, 0, 1, ""), ("T", 0, 9, 9, "start")]
+
+
+def test_a_split_is_between_two_fixes_of_the_track():
+    points = [fix(at("08:00") + n * MINUTE, max(0, n - 20) * 600) for n in range(31)]  # a stay until 08:20
+    line = timeline(points, Settings())
+    assert items(line) == [("S", 0, 20, 21, "start"), ("T", 20, 30, 10, "stay")]
+    for when in ("08:10", "08:20"):
+        assert timeline(points, Settings(), [said("split", when, when)]) == line
+    split = timeline(points, Settings(), [said("split", "08:21", "08:22")])
+    assert items(split) == [("S", 0, 20, 21, "start"), ("T", 20, 21, 1, "stay"), ("T", 21, 30, 9, "split")]
+
+
+STOPOVER = [
+    *ride("08:00", 10),
+    *(fix(at("08:09") + n * MINUTE, 5400) for n in range(1, 31)),
+    *ride("08:40", 10, from_m=6000),
+]
+
+
+def test_merge_over_a_stay():
+    assert items(timeline(STOPOVER, Settings())) == [
+        ("T", 0, 9, 9, "start"),
+        ("S", 9, 39, 31, "stay"),
+        ("T", 39, 49, 10, "stay"),
+    ]
+    line = timeline(STOPOVER, Settings(), [said("merge", "08:09", "08:39")])
+    assert items(line) == [("T", 0, 49, 50, "start")]
+    assert [leg.mode for leg in line.tracks[0].legs] == ["drive", "stationary", "drive"]
+    assert line.tracks[0].mode == "drive"
+    split = said("split", "08:20", "08:21")
+    assert items(timeline(STOPOVER, Settings(), [split, said("merge", "08:09", "08:39")])) == [
+        ("T", 0, 20, 21, "start"),
+        ("T", 20, 49, 29, "split"),
+    ]
+
+
+def test_what_a_merge_leaves_of_a_stay_is_a_stay():
+    line = timeline(STOPOVER, Settings(), [said("merge", "08:20", "08:30")])
+    assert items(line) == [
+        ("T", 0, 9, 9, "start"),
+        ("S", 9, 19, 11, "stay"),
+        ("T", 19, 31, 11, "stay"),
+        ("S", 31, 39, 9, "stay"),
+        ("T", 39, 49, 10, "stay"),
+    ]
+    # a single fix is none
+    assert items(timeline(STOPOVER, Settings(), [said("merge", "08:10", "08:38")])) == [("T", 0, 49, 50, "start")]
+
+
+def test_merge_over_a_break_of_a_day_at_most():
+    for gap_ms, count in ((24 * HOUR, 1), (24 * HOUR + 1, 2)):
+        points = [*ride("08:00", 10), *(fix(at("08:09") + gap_ms + n * MINUTE, 60_000 + n * 600) for n in range(10))]
+        merge = Edit(USER, DEVICE, "merge", points[9].time_ms, points[10].time_ms)
+        found, leftover = tracks(points, Settings(split_at_midnight=True), [merge])
+        assert (len(found), leftover) == (count, 0)
+        assert len(tracks(points, Settings())[0]) == 2
+        if count == 1:
+            assert [leg.mode for leg in found[0].legs] == ["drive", "walk", "drive"]  # 0.6 m/s, with no pace
+
+
+def test_merge_over_a_pause():
+    points = [*ride("08:00", 10), *ride("12:09", 10, from_m=5400)]
+    assert items(timeline(points, Settings())) == [
+        ("T", 0, 9, 10, "start"),
+        ("S", 9, 249, 0, "stay"),
+        ("T", 249, 258, 10, "stay"),
+    ]
+    assert items(timeline(points, Settings(), [said("merge", "08:09", "12:09")])) == [("T", 0, 258, 20, "start")]
+    # a hop that only touches the interval remains a pause, and a fix that was taken out remains that of the track
+    touching = timeline(points, Settings(), [said("merge", "08:05", "08:09")])
+    assert items(touching) == items(timeline(points, Settings()))
+
+
+def test_a_fix_alone_between_two_pauses_can_be_taken_out_of_them():
+    points = [fix(at("08:00") + n * 3 * HOUR) for n in range(5)]
+    assert items(timeline(points, Settings())) == [("S", 0, 720, 5, "start")]
+    line = timeline(points, Settings(), [said("merge", "14:00", "14:00")])
+    assert items(line) == [("S", 0, 360, 2, "start"), (".", 360, 360, 1, ""), ("S", 360, 720, 2, "stay")]
+
+
+def test_a_merge_does_not_join_stays():
+    points = [fix(at(when) + n * 5 * MINUTE) for when in ("08:00", "11:00") for n in range(5)]
+    assert items(timeline(points, Settings())) == [("S", 0, 200, 10, "start")]
+    line = timeline(points, Settings(), [said("merge", "08:21", "10:59")])
+    assert items(line) == [("S", 0, 20, 5, "start"), ("T", 20, 180, 0, "stay"), ("S", 180, 200, 5, "stay")]
+    # but a still hop remains in its stay if no fix was taken out
+    still = timeline(points, Settings(), [said("merge", "08:11", "08:14")])
+    assert items(still) == [("S", 0, 200, 10, "start")]
+
+
+def test_mode_by_hand():
+    edits = [said("mode", "08:02", "08:06", "boat"), said("mode", "08:04", "08:05", "train")]
+    (track,) = timeline(ride("08:00", 10), Settings(), edits).tracks
+    assert [(leg.mode, (leg.ended_ms - at("08:00")) // MINUTE, leg.confidence, leg.by_hand) for leg in track.legs] == [
+        ("drive", 2, 80, False),
+        ("boat", 4, 100, True),
+        ("train", 5, 100, True),
+        ("boat", 6, 100, True),
+        ("drive", 9, 80, False),
+    ]
+    assert track.mode == "drive"
+    (track,) = timeline(ride("08:00", 10), Settings(), edits[::-1]).tracks
+    assert [leg.mode for leg in track.legs] == ["drive", "boat", "drive"]
 
 
 # Cutting of paths
@@ -275,6 +519,43 @@ def test_every_point_is_in_exactly_one_place(case):
     for before, after in pairwise(found):
         if (before.user, before.device) == (after.user, after.device):
             assert before.ended_ms <= after.started_ms
+
+
+@st.composite
+def edited(draw):
+    """A history, its settings, and edits at times of its points, or beside them."""
+    points, rules = draw(cases())
+    made = []
+    for _ in range(draw(st.integers(0, 4)) if points else 0):
+        ends = draw(st.tuples(st.sampled_from(points), st.sampled_from(points)))
+        before_ms, after_ms = sorted(point.time_ms + draw(st.sampled_from([0, 1, -1])) for point in ends)
+        kind = draw(st.sampled_from(["merge", "split", "mode"]))
+        mode = draw(st.sampled_from(["walk", "boat"])) if kind == "mode" else None
+        made.append(Edit(ends[0].user, ends[0].device, kind, before_ms, after_ms, mode))
+    return points, rules, made
+
+
+@patient
+@given(case=edited())
+def test_whatever_was_said_legs_tile_tracks_and_every_point_is_in_one_place(case):
+    points, rules, edits = case
+    line = timeline(points, rules, edits)
+    of_items = sum(item.points for item in [*line.tracks, *line.stays])
+    assert of_items + len(line.noise) + len(line.leftover) == len(distinct(points))
+    assert line.noise == timeline(points, rules).noise
+    for track in line.tracks:
+        ends = [track.started_ms, *(leg.ended_ms for leg in track.legs)]
+        assert [leg.started_ms for leg in track.legs] == ends[:-1]
+        assert ends[-1] == track.ended_ms
+        assert sum(leg.length_mm for leg in track.legs) == track.length_mm
+        assert sum(leg.moving_ms for leg in track.legs) == track.moving_ms
+        assert all(0 <= leg.confidence <= 100 for leg in track.legs)
+        assert track.mode in {leg.mode for leg in track.legs}
+    trails = {(one.user, one.device) for one in [*line.tracks, *line.stays]}
+    for trail in trails:
+        both = [one for one in [*line.tracks, *line.stays] if (one.user, one.device) == trail]
+        both.sort(key=lambda one: (one.started_ms, one.ended_ms))
+        assert all(before.ended_ms <= after.started_ms for before, after in pairwise(both))
 
 
 @patient

@@ -73,8 +73,11 @@ def test_any_order_of_arrival_and_any_grouping_give_the_reference(points, rules:
     with tempfile.TemporaryDirectory() as folder:
         store = world.open_store(Path(folder))
         store.set_settings("anna", rules.model_dump())
-        for batch in batches:
+        edits = data.draw(strategies.edits(points))
+        for number, batch in enumerate(batches):
             world.add(store, batch)
+            if number == 0:
+                world.edit(store, edits)
             for group in data.draw(st.lists(st.sampled_from(days), max_size=2)):
                 world.generate(
                     store, [group], data.draw(st.sampled_from([["segments"], ["tracks"], ["segments", "tracks"]]))
@@ -82,11 +85,11 @@ def test_any_order_of_arrival_and_any_grouping_give_the_reference(points, rules:
         for group in data.draw(strategies.groupings(days)):
             world.generate(store, group)
         world.generate(store)
-        expected = reference.timeline(points, rules)
+        expected = reference.timeline(points, rules, edits)
         assert line_of(store, expected) == expected
         assert_sound(store)
 
-        tables = ("segments", "tracks", "stays", "noise", "item_days")
+        tables = ("segments", "tracks", "legs", "stays", "noise", "item_days")
         before = [world.rows(store, table) for table in tables]
         for group in data.draw(strategies.groupings(days)):
             world.generate(store, group)
@@ -107,6 +110,29 @@ def test_deleting_points_is_never_having_had_them(points, rules: Settings, data:
         world.delete(store, sorted(gone))
         world.generate(store)
         expected = reference.timeline(rest, rules)
+        assert line_of(store, expected) == expected
+        assert_sound(store)
+
+
+@slow
+@given(strategies.lives(), strategies.settings_of_rest(), st.data())
+def test_edits_made_late_and_undone_are_as_if_they_had_always_or_never_been(
+    points, rules: Settings, data: DataObject
+) -> None:
+    edits = data.draw(strategies.edits(points))
+    gone = data.draw(st.sets(st.sampled_from(range(len(edits))))) if edits else set()
+    with tempfile.TemporaryDirectory() as folder:
+        store = world.open_store(Path(folder))
+        store.set_settings("anna", rules.model_dump())
+        world.add(store, points)
+        world.generate(store)
+        numbers = world.edit(store, edits)
+        world.generate(store)
+        with store.write() as connection:
+            for n in gone:
+                store.remove_edit(connection, numbers[n])
+        world.generate(store)
+        expected = reference.timeline(points, rules, [edit for n, edit in enumerate(edits) if n not in gone])
         assert line_of(store, expected) == expected
         assert_sound(store)
 
