@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background has it ignored
 
 LONGEST_FIRST = ("test_backfill.py", "test_daemon.py::test_tracks", "test_daemon.py::test_everything", "test_kill.py")
 

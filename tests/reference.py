@@ -793,29 +793,39 @@ def pace_windows(part: Sequence[Point]) -> set[tuple[int, int]]:
 
 def legs_of(run: Sequence[Point], paces: Sequence[Pace]) -> tuple[Leg, ...]:
     """Tile a track by legs; `paces` are those of its vertices, of which the first one tells nothing."""
-    legs = []
+    stretches = []
     first = 0
     for pace, hops in groupby(paces[1:]):
         last = first + len(list(hops))
-        legs.append(make_leg(pace, run[first : last + 1]))
+        mode = pace.word if pace.by_hand else mode_by_speed(pace.word, time_by_band(run[first : last + 1]))
+        stretches.append((Pace(mode, pace.by_hand), first, last))
         first = last
+    legs = []
+    for pace, same in groupby(stretches, key=lambda stretch: stretch[0]):
+        parts = list(same)
+        legs.append(make_leg(pace, run[parts[0][1] : parts[-1][2] + 1]))
     return tuple(legs)
 
 
-def make_leg(pace: Pace, run: Sequence[Point]) -> Leg:
-    """Describe the leg of two or more vertices."""
+def time_by_band(run: Sequence[Point]) -> list[int]:
+    """Return the time that the hops of some vertices spent in each band of speeds."""
     by_band = [0] * len(BANDS_DM_S)
     for a, b in pairwise(run):
         by_band[band(link_mm(a, b), gap_ms(a, b))] += gap_ms(a, b)
-    mode = pace.word if pace.by_hand else mode_by_speed(pace.word, by_band)
+    return by_band
+
+
+def make_leg(mode: Pace, run: Sequence[Point]) -> Leg:
+    """Describe the leg of two or more vertices."""
+    by_band = time_by_band(run)
     return Leg(
-        mode=mode,
-        confidence=100 if pace.by_hand else confidence(mode, by_band),
+        mode=mode.word,
+        confidence=100 if mode.by_hand else confidence(mode.word, by_band),
         started_ms=run[0].time_ms,
         ended_ms=run[-1].time_ms,
         length_mm=sum(link_mm(a, b) for a, b in pairwise(run)),
         moving_ms=sum(by_band[1:]),
-        by_hand=pace.by_hand,
+        by_hand=mode.by_hand,
     )
 
 
@@ -829,7 +839,7 @@ def band(length_mm: int, time_ms: int) -> int:
 def mode_by_speed(pace: str, by_band: Sequence[int]) -> str:
     """Return the mode of a leg that spent so many ms in each band."""
     whole_ms, moving_ms = sum(by_band), sum(by_band[1:])
-    if pace == "still":
+    if pace == "still" and 100 * by_band[0] >= 50 * whole_ms:
         return "stationary"
     if pace == "walking":
         return "walk"

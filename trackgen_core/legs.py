@@ -15,13 +15,14 @@ MODES: Final = ("stationary", "walk", "run", "cycle", "drive", "train", "boat", 
 STATIONARY, WALK, RUN, CYCLE, DRIVE, TRAIN, BOAT, FLY = range(len(MODES))
 
 BY_HAND: Final = len(PACES)
-"""What a leg is told by is a pace, or, from this code on, a mode that somebody set."""
+"""What a stretch is told by is a pace, or, from this code on, a mode that somebody set."""
 
 MODE_OF_TOP: Final = (WALK, WALK, CYCLE, CYCLE, DRIVE, DRIVE, TRAIN, FLY)
-"""The mode of a leg by the band that its speed reaches, before a run and a boat are told from it."""
+"""The mode of a stretch by the band that its speed reaches, before a run and a boat are told from it."""
 
 TOP_SHARE: Final = 90
 """Percent of the moving time that is not faster than the top speed of a leg."""
+STATIONARY_SHARE: Final = 50
 RUN_SHARE: Final = 70
 BOAT_SHARE: Final = 95
 """Percent of all time that a boat goes at an even speed."""
@@ -51,20 +52,20 @@ LOOKS: Final = (
 """Of each of `MODES`."""
 
 
-def tell_modes(by: IntArray, band_ms: IntArray) -> tuple[IntArray, IntArray]:
-    """Tell the modes of legs, and how sure that is.
+def tell_modes(told_by: IntArray, band_ms: IntArray) -> IntArray:
+    """Tell the modes of stretches at one pace.
 
     Parameters
     ----------
-    by : (n,) int array
-        What tells each leg from those beside it: an index into `PACES`, or `BY_HAND` and an index into `MODES`.
+    told_by : (n,) int array
+        Indices into `PACES`; or `BY_HAND` and an index into `MODES`.
     band_ms : (n, 8) int array
-        The time that each leg spent at the speeds of each band.
+        The time that each stretch spent at the speeds of each band.
 
     Returns
     -------
-    mode, confidence : (n,) int arrays
-        Indices into `MODES`; percent.
+    (n,) int array
+        Indices into `MODES`.
     """
     all_ms, up_to = band_ms.sum(axis=1), np.cumsum(band_ms[:, 1:], axis=1)
     moving_ms = up_to[:, -1]
@@ -73,15 +74,26 @@ def tell_modes(by: IntArray, band_ms: IntArray) -> tuple[IntArray, IntArray]:
     mode[(top == 2) & (100 * band_ms[:, 2] >= RUN_SHARE * moving_ms)] = RUN
     even_ms = band_ms[:, 3] + band_ms[:, 4]
     mode[(top == 4) & (all_ms >= BOAT_MS) & (100 * even_ms >= BOAT_SHARE * all_ms)] = BOAT
-    mode[by == STILL] = STATIONARY
-    mode[by == WALKING] = WALK
+    mode[told_by == WALKING] = WALK
+    mode[(told_by == STILL) & (100 * band_ms[:, 0] >= STATIONARY_SHARE * all_ms)] = STATIONARY
+    return np.where(told_by >= BY_HAND, told_by - BY_HAND, mode)
 
+
+def confidence(mode: IntArray, band_ms: IntArray) -> IntArray:
+    """Return how sure modes are that were told by speed, in percent.
+
+    Parameters
+    ----------
+    mode : (n,) int array
+        Indices into `MODES`.
+    band_ms : (n, 8) int array
+        As of `tell_modes`.
+    """
     in_bands = np.array([[band in look.bands for band in range(BANDS)] for look in LOOKS])
     like_it = np.where(in_bands[mode], band_ms, 0).sum(axis=1)
-    of_ms = np.where(mode == STATIONARY, all_ms, moving_ms)
-    confidence = np.array([look.at_best for look in LOOKS])[mode] * like_it // np.maximum(of_ms, 1)
-    set_by_hand = by >= BY_HAND
-    return np.where(set_by_hand, by - BY_HAND, mode), np.where(set_by_hand, 100, confidence)
+    of_ms = np.where(mode == STATIONARY, band_ms.sum(axis=1), band_ms[:, 1:].sum(axis=1))
+    percent: IntArray = np.array([look.at_best for look in LOOKS])[mode] * like_it // np.maximum(of_ms, 1)
+    return percent
 
 
 def main_modes(legs: pd.DataFrame) -> pd.Series:

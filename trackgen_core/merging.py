@@ -28,7 +28,7 @@ from trackgen_core.geodesy import (
     places_cm,
     round_half_away,
 )
-from trackgen_core.legs import BY_HAND, MODES, main_modes, tell_modes
+from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
 from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_path
 from trackgen_core.segmentation import (
@@ -459,22 +459,27 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     )
     has_hops = joined | (segments["points"].to_numpy() > 1)
     rows = rows[has_hops & np.isin(seams.chain, list(of_chains))]
-    begins = (rows["chain"].diff() != 0) | (rows["told_by"].diff() != 0)
-    sums = dict.fromkeys(("length_mm", *BAND_COLUMNS), "sum")
-    legs = rows.groupby(begins.cumsum()).agg(
-        {"chain": "first", "told_by": "first", "started_ms": "first", "ended_ms": "last", **sums}
-    )
-    told_by = legs["told_by"].to_numpy()
-    mode, confidence = tell_modes(told_by, legs[list(BAND_COLUMNS)].to_numpy())
+    stretches = _sums(rows, ["chain", "told_by"])
+    stretches["mode"] = tell_modes(stretches["told_by"].to_numpy(), stretches[list(BAND_COLUMNS)].to_numpy())
+    stretches["by_hand"] = stretches["told_by"] >= BY_HAND
+    legs = _sums(stretches, ["chain", "mode", "by_hand"])
+    mode = legs["mode"].to_numpy()
     legs = legs.assign(
         number=legs.groupby("chain").cumcount(),
         mode=np.array(MODES, object)[mode],
-        confidence=confidence,
-        by_hand=told_by >= BY_HAND,
+        confidence=np.where(legs["by_hand"], 100, confidence(mode, legs[list(BAND_COLUMNS)].to_numpy())),
         moving_ms=_moving_ms(legs),
     )
-    made: pd.DataFrame = legs.reset_index(drop=True)
-    return made[["chain", *(name for name in LEG_DTYPES if name != "track_id")]]
+    return legs[["chain", *(name for name in LEG_DTYPES if name != "track_id")]]
+
+
+def _sums(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Add up ways that follow one another with the same key, given their start, end, length, and time by bands."""
+    begins = (rows[key].astype("int64").diff() != 0).any(axis=1)
+    folds = dict.fromkeys(key, "first") | {"started_ms": "first", "ended_ms": "last"}
+    folds |= dict.fromkeys(("length_mm", *BAND_COLUMNS), "sum")
+    sums: pd.DataFrame = rows.groupby(begins.cumsum()).agg(folds).reset_index(drop=True)
+    return sums
 
 
 def _moving_ms(ways: pd.DataFrame) -> IntArray:

@@ -1140,7 +1140,10 @@ class Store:
             select(users.c.name, devices.c.name, *(table.c[name] for name in plain), reason, *more.values())
             .select_from(table.join(devices).join(users))
             .where(*_starting(table, lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
-            .order_by(users.c.name, devices.c.name, table.c.started_ms, table.c.ended_ms, key)
+            .order_by(
+                *(users.c.name, devices.c.name, table.c.started_ms, table.c.ended_ms),
+                *(table.c.start_lon, table.c.start_lat, key),
+            )
         )
         named = {"user": "object", "device": "object", **plain, "break_reason": "object"}
         return self._stream(query, named | dict.fromkeys(more, "bool"), rows)

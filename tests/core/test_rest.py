@@ -20,7 +20,7 @@ from trackgen_core.store import Store
 from trackgen_core.timeline import compare, preview, timeline
 from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_tracks
 
-slow = hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def line_of(store: Store, expected_leftover: Timeline) -> Timeline:
