@@ -16,7 +16,8 @@ import pandas as pd
 from trackgen_core.database import Database
 from trackgen_core.generation import make_segments, make_tracks, plan
 from trackgen_core.importing import import_paths
-from trackgen_core.merging import STAY_DTYPES, TRACK_DTYPES
+from trackgen_core.legs import MODES
+from trackgen_core.merging import LEG_DTYPES, STAY_DTYPES, TRACK_DTYPES
 from trackgen_core.paths import decode_path
 from trackgen_core.settings import PRESETS, make_settings
 from trackgen_core.store import Store
@@ -33,6 +34,7 @@ class Made(NamedTuple):
     """What came of a recording."""
 
     tracks: pd.DataFrame
+    legs: pd.DataFrame
     stays: pd.DataFrame
     points: int
     noise: int
@@ -51,6 +53,7 @@ def make(file: Path, preset: str) -> Made:
             for window in plan(work):
                 do(store, window)
         tracks = pd.concat([pd.DataFrame(columns=["user", *TRACK_DTYPES]), *store.read_tracks()])
+        legs = pd.concat([pd.DataFrame(columns=["user", *LEG_DTYPES]), *store.read_legs()])
         stays = pd.concat([pd.DataFrame(columns=["user", *STAY_DTYPES]), *store.read_stays()])
         with store.read() as connection:
             points, noise = (
@@ -58,7 +61,7 @@ def make(file: Path, preset: str) -> Made:
                 for table in ("points", "noise")
             )
         store.database.close()
-        return Made(tracks, stays, points, noise)
+        return Made(tracks, legs, stays, points, noise)
 
 
 def table(folder: Path) -> None:
@@ -77,13 +80,18 @@ def table(folder: Path) -> None:
             )
 
 
-def labelled_trips(folder: Path) -> pd.DataFrame:
-    """Return `user`, `lo_ms`, `hi_ms` of labelled trips that were recorded: with at least two fixes in them."""
+def labels_of(folder: Path) -> pd.DataFrame:
+    """Return `user`, `lo_ms`, `hi_ms` and `mode` of what people said."""
     labels = pd.read_csv(folder / LABELS, dtype={"user": str})
     labels["lo_ms"], labels["hi_ms"] = (
         pd.to_datetime(labels[name]).dt.as_unit("ms").astype("int64") for name in ("started_at", "ended_at")
     )
-    labels = labels.sort_values(["user", "lo_ms"])
+    return labels.sort_values(["user", "lo_ms"])
+
+
+def labelled_trips(folder: Path) -> pd.DataFrame:
+    """Return `user`, `lo_ms`, `hi_ms` of labelled trips that were recorded: with at least two fixes in them."""
+    labels = labels_of(folder)
     fixes = pd.read_csv(folder / "geolife_modes.csv.gz", dtype={"user": str})
     fixes["time_ms"] = fixes["timestamp"] * 1000
     recorded = []
@@ -126,6 +134,26 @@ def boundaries(folder: Path) -> None:
         )
 
 
+def modes(folder: Path) -> None:
+    """Print how many hours of each labelled mode are in legs of which mode."""
+    labels = labels_of(folder)
+    legs = make(folder / "geolife_modes.csv.gz", "default").legs
+    hours = pd.DataFrame(0.0, index=sorted(labels["mode"].unique()), columns=[*MODES, "km"])
+    for user, of_user in labels.groupby("user"):
+        mine = legs[legs["user"] == user]
+        for label in of_user.itertuples():
+            lo, hi = mine["started_ms"].clip(lower=label.lo_ms), mine["ended_ms"].clip(upper=label.hi_ms)
+            inside_ms = (hi - lo).clip(lower=0).astype(float)
+            of_leg = (mine["ended_ms"] - mine["started_ms"]).clip(lower=1).astype(float)
+            for mode, ms in inside_ms.groupby(mine["mode"]).sum().items():
+                hours.loc[label.mode, mode] += ms / 3.6e6
+            hours.loc[label.mode, "km"] += (mine["length_mm"].astype(float) * inside_ms / of_leg).sum() / 1e6
+    hours = hours[hours[[*MODES]].sum(axis=1) > 0]
+    print("\n| labelled | " + " | ".join([*MODES, "km"]) + " |\n" + "|---" * (len(MODES) + 2) + "|")
+    for truth, row in hours.iterrows():
+        print(f"| {truth} | " + " | ".join(f"{row[mode]:.2f}" for mode in MODES) + f" | {row['km']:,.0f} |")
+
+
 def draw_week(folder: Path, user: str, start: str, picture: Path) -> None:
     """Draw a week of somebody under two presets, a colour a track, a dot a stay."""
     import matplotlib.pyplot as plt
@@ -161,6 +189,7 @@ def main() -> None:
     options = parser.parse_args()
     table(options.folder)
     boundaries(options.folder)
+    modes(options.folder)
     if options.picture:
         draw_week(options.folder, options.user, options.start, options.picture)
 

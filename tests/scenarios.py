@@ -1019,10 +1019,25 @@ STAYS_AND_NOISE = [
         settings={"split_at_midnight": True},
         stays=1,
     ),
+    Scenario(
+        "a gap is a gap where one comes back elsewhere",
+        points=(*ride("08:00", 31, step_m=900), *ride("10:00", 31, step_m=900, from_m=40_000)),
+        tracks=2,
+    ),
+    Scenario(
+        "a queue at a border that stands for two minutes and then moves on",
+        points=tuple(fix(at("08:00") + n * 20 * SECOND, 25 * (n // 8)) for n in range(360)),
+        tracks=1,
+    ),
+    Scenario(
+        "72 h at home without stays are one track",
+        points=tuple(fix(at("00:00") + n * 10 * MINUTE) for n in range(433)),
+        tracks=1,
+        settings={"stop_minutes": 0},
+    ),
 ]
 
 SCENARIOS = [
     replace(scenario, settings={**BREAKS_ALONE, **scenario.settings}) for scenario in (*BOUNDARIES, *RULES, *LATE_DATA)
 ]
-"""They are about breaks: noise and stays are off. Those that are about noise and stays are in `STAYS_AND_NOISE` and
-`scenarios_of_rest`."""
+"""They are about breaks: noise and stays are off. Those that are about noise and stays are in `STAYS_AND_NOISE`."""

@@ -29,7 +29,7 @@ NAMES = [
     "Zoë 😀",
     " edge ",
 ]
-MOVING = ("moving_s", "moving_speed_kmh")
+MOVING = ("moving_s", "moving_speed_kmh", "mode")
 ACROSS = np.array([[179.9, 0.0], [-179.9, 0.0], [-179.8, 0.5]])
 ELEVATIONS = ["elevation_gain_cm", "elevation_loss_cm", "elevation_min_cm", "elevation_max_cm"]
 
@@ -52,6 +52,7 @@ def make_tracks(n: int = 3, **columns: object) -> pd.DataFrame:
             "duration_ms": np.full(n, 61_001),
             "moving_ms": np.full(n, 30_500),
             "avg_speed_kmh": 728.5807,
+            "mode": "walk",
             **{name: pd.array([-5] * n, "Int64") for name in ELEVATIONS},
             "break_reason": "time",
             "settings_id": "s",

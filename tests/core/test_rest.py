@@ -13,7 +13,7 @@ from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
 from tests.reference import Timeline
-from tests.scenarios_of_rest import RESTS, Rest, spell
+from tests.scenarios import STAYS_AND_NOISE, Scenario, assert_expected, ride
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.settings import Settings, make_settings
 from trackgen_core.store import Store
@@ -29,32 +29,19 @@ def line_of(store: Store, expected_leftover: Timeline) -> Timeline:
     return Timeline(world.tracks(store), world.stays(store), world.noise(store), expected_leftover.leftover)
 
 
-def assert_is(rest: Rest, line: Timeline) -> None:
-    assert spell(line) == rest.line
-    assert {why: [w for _, w in line.noise].count(why) for _, why in line.noise} == dict(rest.noise)
-    items = sorted([*line.tracks, *line.stays], key=lambda one: (one.started_ms, one.ended_ms))
-    if rest.hours:
-        assert [(one.ended_ms - one.started_ms) / 3_600_000 for one in items] == pytest.approx(rest.hours)
-    if rest.metres:
-        assert [one.length_mm / 1000 for one in line.tracks] == pytest.approx(rest.metres, abs=0.05)
-    assert bool(line.stays and line.stays[-1].is_ongoing) == rest.ongoing
-    points = len(reference.distinct(rest.points))
-    assert sum(one.points for one in items) + len(line.noise) + len(line.leftover) == points
-
-
-@pytest.mark.parametrize("rest", RESTS, ids=lambda rest: rest.name)
-def test_scenario(rest: Rest, tmp_path: Path) -> None:
-    expected = reference.timeline(rest.points, make_settings(rest.settings))
-    assert_is(rest, expected)
+@pytest.mark.parametrize("scenario", STAYS_AND_NOISE, ids=lambda scenario: scenario.name)
+def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
+    expected = reference.timeline(scenario.remaining, make_settings(scenario.settings))
     store = world.open_store(tmp_path)
-    store.set_settings("anna", rest.settings)
-    third = max(1, len(rest.points) // 3)
-    for start in range(0, len(rest.points), third):  # as it arrives, judged again each time
-        world.add(store, rest.points[start : start + third])
-        world.generate(store)
+    store.set_settings("anna", scenario.settings)
+    for batch in scenario.arrivals:
+        third = max(1, len(batch) // 3)
+        for start in range(0, len(batch), third):  # as it arrives, judged again each time
+            world.add(store, batch[start : start + third])
+            world.generate(store)
     line = line_of(store, expected)
     assert line == expected
-    assert_is(rest, line)
+    assert_expected(scenario, line.tracks, len(line.leftover), line.stays, line.noise)
     assert_sound(store)
 
 
@@ -167,9 +154,9 @@ def test_the_time_line_has_no_hole_and_the_days_add_up(points, rules: Settings) 
 
 def test_a_journey_over_midnight_counts_on_both_days(tmp_path: Path) -> None:
     store = world.open_store(tmp_path)
-    (night,) = [rest for rest in RESTS if rest.name.startswith("a night drive")]
+    night = ride("23:00", 121, step_m=900)
     store.set_settings("anna", {"timezone": "Europe/Berlin"})
-    world.add(store, night.points)
+    world.add(store, night)
     world.generate(store)
     (track,) = world.tracks(store)
     days = store.day_sums()

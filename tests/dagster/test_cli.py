@@ -30,7 +30,7 @@ from trackgen_core.settings import Settings
 from trackgen_dagster.cli import main
 
 HEADER = "track_id,user,device,started_at,ended_at,points,distance_m,duration_s,avg_speed_kmh,elevation_gain_m,"
-MOVING = ("moving_s", "moving_speed_kmh")
+MOVING = ("moving_s", "moving_speed_kmh", "mode")
 HEADER += "elevation_loss_m,elevation_min_m,elevation_max_m,break_reason"
 
 
@@ -192,6 +192,9 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ["sessions", "clean", "--days", "-1"],
         ["notify", "off"],
         ["metrics", "--port", "0"],
+        ["edits", "split", "0123"],
+        ["edits", "split", "0123", "--at", "noon"],
+        ["edits", "undo", "all"],
     ],
     ids=" ".join,
 )
@@ -497,9 +500,77 @@ def test_the_list_shows_every_track(made: Path) -> None:
     assert [track["track_id"] for track in listed] == [track.track_id for track in tracks]
     assert [track["duration_s"] for track in listed] == [track.duration_ms / 1000 for track in tracks]
     header, *lines = trackgen(made, "tracks", "list").splitlines()
-    assert header.split()[0] == "started"
-    assert [line[:19] for line in lines] == [iso(track.started_ms)[:19] for track in tracks]
-    assert [line.split()[5] for line in lines] == [track.user for track in tracks]
+    assert header.split()[:2] == ["id", "started"]
+    assert [line[:8] for line in lines] == [track.track_id[:8] for track in tracks]
+    assert [line[9:25] for line in lines] == [iso(track.started_ms)[:16].replace("T", " ") for track in tracks]
+    assert [line.split()[7:9] for line in lines] == [[track.mode, track.user] for track in tracks]
+
+
+# legs and edits
+
+
+def test_legs_are_those_of_the_reference(made: Path, tmp_path: Path) -> None:
+    legs = [(track, leg) for track in reference.tracks(HISTORY, {})[0] for leg in track.legs]
+    listed = json.loads(trackgen(made, "legs", "list", "--json"))
+    file = tmp_path / "legs.csv"
+    trackgen(made, "legs", "export", "-o", file)
+    exported = list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
+    lines = trackgen(made, "legs", "list").splitlines()[1:]
+    for (track, leg), row, texts, line in zip(legs, listed, exported, lines, strict=True):
+        assert list(row) == list(texts)
+        assert (row["track_id"], row["mode"], row["confidence"]) == (track.track_id, leg.mode, leg.confidence)
+        assert (row["started_at"], row["distance_m"]) == (iso(leg.started_ms), leg.length_mm / 1000)
+        assert texts["moving_s"] == f"{leg.moving_ms / 1000:.3f}"
+        assert {row["user"], leg.mode, f"{leg.confidence}%"} <= set(line.split())
+
+
+def test_edits_are_followed_shown_and_forgotten(home: Path, tmp_path: Path) -> None:
+    points = ride("anna", "phone", "2024-05-01T10:00:00", 21)
+    trackgen(home, "import", save(tmp_path, csv_text(points)))
+    trackgen(home, "generate")
+    before = trackgen(home, "tracks", "export")
+    (track,) = json.loads(trackgen(home, "tracks", "list", "--json"))
+    said = trackgen(home, "edits", "split", track["track_id"][:8], "--at", "2024-05-01T12:10:30+02:00")
+    assert said.startswith("edit 1 kept")
+    trackgen(home, "edits", "set-mode", track["track_id"], "train")
+    trackgen(home, "generate")
+    after = json.loads(trackgen(home, "tracks", "list", "--json"))
+    assert [(one["points"], one["mode"], one["break_reason"]) for one in after] == [
+        (11, "train", "start"),
+        (10, "train", "split"),
+    ]
+    assert "split by hand" in trackgen(home, "timeline", "--start", "2024-05-01")
+    assert [line.split()[-3:] for line in trackgen(home, "legs", "list").splitlines()[1:]] == [
+        ["hand", "anna", "phone"]
+    ] * 2
+
+    edits = json.loads(trackgen(home, "edits", "list", "--json"))
+    assert [(edit["edit_id"], edit["kind"], edit["mode"]) for edit in edits] == [
+        (1, "split", None),
+        (2, "mode", "train"),
+    ]
+    assert edits[0]["before_at"] == iso(points[10].time_ms)
+    assert len(trackgen(home, "edits", "list", "--user", "anna").splitlines()) == 3
+
+    one, other = (track["track_id"] for track in after)
+    assert "undo" in fails(home, "edits", "merge", one, other)
+    for number in (1, 2):
+        trackgen(home, "edits", "undo", number)
+    assert "there is no edit 1" in fails(home, "edits", "undo", 1)
+    trackgen(home, "generate")
+    assert trackgen(home, "tracks", "export") == before
+
+
+def test_tracks_with_a_gap_are_merged(home: Path, tmp_path: Path) -> None:
+    later = ride("anna", "phone", "2024-05-01T12:00:00", 5, lat=47.2)
+    trackgen(home, "import", save(tmp_path, csv_text([*ride("anna", "phone", "2024-05-01T10:00:00", 5), *later])))
+    trackgen(home, "generate")
+    trackgen(
+        home, "edits", "merge", *(one["track_id"] for one in json.loads(trackgen(home, "tracks", "list", "--json")))
+    )
+    trackgen(home, "generate", "--mode", "bulk")
+    (track,) = json.loads(trackgen(home, "tracks", "list", "--json"))
+    assert track["points"] == 10
 
 
 # settings and points
