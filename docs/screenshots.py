@@ -234,7 +234,7 @@ def take_pictures(ui: Ui, backfill: str, day: str, folder: Path) -> None:
             driver.save_screenshot(str(folder / f"{name}.png"))
 
         driver.get(f"{ui.url}/locations/trackgen/asset-groups/trackgen/lineage")
-        shown(driver, "points", "segments", "tracks", "4 / 4 Passed")
+        shown(driver, "points", "segments", "tracks", "5 / 5 Passed")
         save("graph")
 
         driver.get(f"{ui.url}/assets/tracks?view=partitions&partition={day}")

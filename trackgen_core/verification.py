@@ -114,6 +114,28 @@ def wrong_days(store: Store, lo_day: int, hi_day: int) -> Verdict:
         return Verdict([f"{what} {item_id} is not the sum of its days" for what, item_id in connection.execute(query)])
 
 
+def wrong_legs(store: Store, lo_day: int, hi_day: int) -> Verdict:
+    """Say which tracks, of those that start from `lo_day` to `hi_day`, are not tiled by their legs."""
+    query = text(
+        """
+        WITH tiles AS (
+            SELECT track_id, l.length_mm, l.moving_ms, l.ended_ms,
+                   coalesce(lag(l.ended_ms) OVER (PARTITION BY track_id ORDER BY number), t.started_ms) = l.started_ms
+                   AND row_number() OVER (PARTITION BY track_id ORDER BY number) = number + 1 AS follows
+            FROM tracks AS t JOIN legs AS l USING (track_id) WHERE t.started_ms >= :lo_ms AND t.started_ms < :hi_ms
+        )
+        SELECT t.track_id FROM tracks AS t LEFT JOIN tiles USING (track_id)
+        WHERE t.started_ms >= :lo_ms AND t.started_ms < :hi_ms
+        GROUP BY t.track_id, t.length_mm, t.moving_ms, t.ended_ms
+        HAVING (t.length_mm, t.moving_ms, t.ended_ms) IS DISTINCT FROM
+               (sum(tiles.length_mm), sum(tiles.moving_ms), max(tiles.ended_ms))
+            OR count(*) > sum(CASE WHEN follows THEN 1 ELSE 0 END)
+        """
+    ).bindparams(lo_ms=lo_day * MS_PER_DAY, hi_ms=(hi_day + 1) * MS_PER_DAY)
+    with store.read() as connection:
+        return Verdict([f"track {track_id} is not tiled by its legs" for track_id in connection.scalars(query)])
+
+
 def wrong_tracks(store: Store, lo_day: int, hi_day: int, *, sample: int = 5, seed: int = 0) -> Verdict:
     """Compute some tracks anew from their points, and say which differ from what is stored.
 

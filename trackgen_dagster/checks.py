@@ -7,7 +7,7 @@ from typing import Final
 
 import dagster as dg
 
-from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_days, wrong_tracks
+from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_days, wrong_legs, wrong_tracks
 from trackgen_dagster.assets import tracks
 from trackgen_dagster.partitions import days_of_run
 from trackgen_dagster.resources import TrackStore
@@ -39,6 +39,12 @@ def sample_recomputed(context: dg.AssetCheckExecutionContext, database: TrackSto
 def days_add_up(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
     """The shares of tracks and stays in days add up to the tracks and stays, to the millimetre and millisecond."""
     return _result(context, lambda lo_day, hi_day: wrong_days(database.store, lo_day, hi_day))
+
+
+@dg.asset_check(asset=tracks)
+def legs_tile(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
+    """The legs of a track follow one another from its start to its end, and add up to it."""
+    return _result(context, lambda lo_day, hi_day: wrong_legs(database.store, lo_day, hi_day))
 
 
 def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], Verdict]) -> dg.AssetCheckResult:

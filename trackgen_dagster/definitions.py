@@ -16,7 +16,13 @@ os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 defs = dg.Definitions(
     assets=[assets.points, assets.segments, assets.tracks, assets.daily_summaries],
-    asset_checks=[checks.points_conserved, checks.no_overlap, checks.sample_recomputed, checks.days_add_up],
+    asset_checks=[
+        checks.points_conserved,
+        checks.no_overlap,
+        checks.sample_recomputed,
+        checks.days_add_up,
+        checks.legs_tile,
+    ],
     jobs=[generate, inbox, cleanup],
     schedules=SCHEDULES,
     sensors=SENSORS,

@@ -18,7 +18,7 @@ from trackgen_core.points import MS_PER_DAY
 from trackgen_core.settings import Settings, make_settings
 from trackgen_core.store import Store
 from trackgen_core.timeline import compare, preview, timeline
-from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_tracks
+from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_legs, wrong_tracks
 
 slow = hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -47,7 +47,7 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
 
 def assert_sound(store: Store) -> None:
     """Ask every question of the asset checks."""
-    for ask in (lost_points, overlaps, wrong_tracks, wrong_days):
+    for ask in (lost_points, overlaps, wrong_tracks, wrong_days, wrong_legs):
         assert ask(store, *world.ALL_DAYS).faults == []
     assert world.dirty(store) == 0
 

@@ -32,7 +32,7 @@ from trackgen_dagster.event_log import BatchedSqliteEventLogStorage
 from trackgen_dagster.partitions import RANGE_TAGS, day_of, key_of
 
 BOTH = ("segments", "tracks")
-CHECKS = {"points_conserved", "no_overlap", "sample_recomputed", "days_add_up"}
+CHECKS = {"points_conserved", "no_overlap", "sample_recomputed", "days_add_up", "legs_tile"}
 MINUTE = 60_000
 
 
@@ -310,17 +310,22 @@ PLANTED = {
     "a track is there twice, a second later": (
         "INSERT INTO tracks SELECT 'twin', device_id, started_ms + 1000, ended_ms + 1000, start_lon, start_lat, "
         "end_lon, end_lat, points, length_mm, duration_ms, moving_ms, avg_speed_kmh, elevation_gain_cm, "
-        "elevation_loss_cm, elevation_min_cm, elevation_max_cm, break_reason, settings_id, digest, path "
+        "elevation_loss_cm, elevation_min_cm, elevation_max_cm, mode, break_reason, settings_id, digest, path "
         "FROM tracks ORDER BY started_ms LIMIT 1",
-        {"points_conserved", "no_overlap", "sample_recomputed", "days_add_up"},
+        {"points_conserved", "no_overlap", "sample_recomputed", "days_add_up", "legs_tile"},
     ),
     "a track ends too late": (
         "UPDATE tracks SET ended_ms = ended_ms + 86400000 WHERE started_ms = (SELECT min(started_ms) FROM tracks)",
-        {"points_conserved", "no_overlap", "sample_recomputed"},
+        {"points_conserved", "no_overlap", "sample_recomputed", "legs_tile"},
+    ),
+    "a leg is gone": ("DELETE FROM legs WHERE track_id = (SELECT min(track_id) FROM legs)", {"legs_tile"}),
+    "a leg begins late": (
+        "UPDATE legs SET started_ms = started_ms + 1 WHERE track_id = (SELECT min(track_id) FROM legs)",
+        {"legs_tile"},
     ),
     "a length is wrong by 1 mm": (
         "UPDATE tracks SET length_mm = length_mm + 1 WHERE started_ms = (SELECT min(started_ms) FROM tracks)",
-        {"sample_recomputed", "days_add_up"},
+        {"sample_recomputed", "days_add_up", "legs_tile"},
     ),
     "a point is moved behind the work list's back": (
         "UPDATE points SET lat = 45.001 WHERE time_ms = (SELECT min(time_ms) + 60000 FROM points)",

@@ -36,7 +36,7 @@ GRAPH = {
 }
 """Assets, and on which days of others a day of them depends: from the first offset to the last."""
 
-CHECKS = {"days_add_up", "no_overlap", "points_conserved", "sample_recomputed"}
+CHECKS = {"days_add_up", "legs_tile", "no_overlap", "points_conserved", "sample_recomputed"}
 
 
 def run(*command: str, home: Path, **environment: str) -> str:
