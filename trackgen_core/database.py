@@ -108,12 +108,13 @@ class Database:
                     f"{self.path}: made by another version of Trackgen (schema {version}, this one has "
                     f"{SCHEMA_VERSION}): use the version that made it, or another file"
                 )
+            for name in VIEWS:  # before the tables that they show
+                connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
             for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
                 for statement in MIGRATIONS[older]:
                     connection.exec_driver_sql(statement)
             metadata.create_all(connection)
             for name, query in VIEWS.items():
-                connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
                 connection.exec_driver_sql(f"CREATE VIEW {name} AS {_spell_times(query)}")
             connection.execute(delete(schema_version))
             connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))

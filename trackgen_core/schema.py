@@ -268,11 +268,9 @@ MIGRATIONS: Final = {
         ),
         "ALTER TABLE tracks ADD COLUMN mode VARCHAR NOT NULL DEFAULT ''",
         f"""
-        UPDATE segments SET digest = 0, gain_cm = coalesce(gain_cm, 0), loss_cm = coalesce(loss_cm, 0),
+        UPDATE segments SET gain_cm = coalesce(gain_cm, 0), loss_cm = coalesce(loss_cm, 0),
                             min_cm = coalesce(min_cm, {NOWHERE_CM}), max_cm = coalesce(max_cm, -{NOWHERE_CM})
         """,
-        "UPDATE tracks SET digest = 0",
-        "UPDATE stays SET digest = 0",
         _LIST_ALL,
     ),
 }

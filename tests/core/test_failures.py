@@ -788,7 +788,8 @@ def version_1(tmp_path: Path) -> Path:
     with connection:
         for table, known in columns(path).items():
             names = ", ".join(str(name) for name, *_ in known)
-            connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM new.{table}")
+            values = ", ".join("NULL" if name in ("first_cm", "last_cm") else str(name) for name, *_ in known)
+            connection.execute(f"INSERT INTO {table} ({names}) SELECT {values} FROM new.{table}")
         connection.execute("UPDATE schema_version SET version = 1")
     connection.close()
     return path

@@ -294,7 +294,7 @@ def test_legs_tile_the_track():
 def test_a_short_dash_among_walks_is_a_walk():
     ten_seconds = 10_000
     walk = [1.4] * 60
-    for count, paces in ((15, {"walking"}), (16, {"walking", "riding"})):  # walks reach 20 s into it from either side
+    for count, paces in ((11, {"walking"}), (12, {"walking", "riding"})):
         points = at_speeds("10:00", *walk, *[5.0] * count, *walk, every_ms=ten_seconds)
         assert set(hop_paces(points, MOVING).values()) == paces
     points = at_speeds("10:00", *[5.0] * 13, *walk, every_ms=ten_seconds)  # nothing before it
