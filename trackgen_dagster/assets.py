@@ -80,7 +80,7 @@ def segments(context: dg.AssetExecutionContext, config: Generation, database: Tr
     kinds={"python", "pandas"},
 )
 def tracks(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
-    """Journeys with their legs, and the stays between them: segments joined across midnight where the rules find no break.
+    """Journeys with their legs, and stays between them: segments joined over midnight where the rules find no break.
 
     A track or stay belongs to the day on which it starts, however many days it lasts. Making a day again rebuilds every
     one that touches it.
