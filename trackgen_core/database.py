@@ -12,8 +12,22 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Executable, Table, create_engine, delete, event, insert, inspect, make_url, select
-from sqlalchemy.dialects import sqlite
+import psycopg
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Executable,
+    Table,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trackgen_core.schema import MIGRATIONS, SCHEMA_VERSION, VIEWS, metadata, schema_version
@@ -21,21 +35,25 @@ from trackgen_core.schema import MIGRATIONS, SCHEMA_VERSION, VIEWS, metadata, sc
 BUSY_TIMEOUT_MS: Final = 120_000
 """How long a writer waits for the others; a bulk window writes for a second or two."""
 
+WRITERS_LOCK: Final = int.from_bytes(b"trackgen")
+"""The advisory lock that writers to PostgreSQL hold in turn."""
+
 FETCH_ROWS: Final = 50_000
+FETCH_AT_ONCE: Final = 1_000
+"""Rows that are there as Python objects."""
 
 TEMP_TABLES: Final = (
     # The file being imported, one row a point, under a number for its (user, device).
-    "CREATE TEMPORARY TABLE incoming (owner INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
-    "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, "
-    "PRIMARY KEY (owner, time_ms, lon, lat)) WITHOUT ROWID",
-    "CREATE TEMPORARY TABLE owners (owner INTEGER PRIMARY KEY, device_id INTEGER)",
+    "incoming (owner INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
+    "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION)",
+    "owners (owner INTEGER PRIMARY KEY, device_id INTEGER)",
     # What of it is not in `points` yet, or says more than what is.
-    "CREATE TEMPORARY TABLE fresh (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
+    "fresh (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
     "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, is_new INTEGER)",
     # Spans of time of some devices that a query is about.
-    "CREATE TEMPORARY TABLE spans (device_id INTEGER, lo_ms BIGINT, hi_ms BIGINT)",
+    "spans (device_id INTEGER, lo_ms BIGINT, hi_ms BIGINT)",
     # Segments that a query is about.
-    "CREATE TEMPORARY TABLE picked (device_id INTEGER, day INTEGER, number INTEGER)",
+    "picked (device_id INTEGER, day INTEGER, number INTEGER)",
 )
 
 
@@ -52,34 +70,42 @@ class Database:
     Parameters
     ----------
     url : str
-        SQLAlchemy URL. SQLite is supported.
+        SQLAlchemy URL of a SQLite file or a PostgreSQL database.
 
     Raises
     ------
     DatabaseError
-        If the URL is of another dialect, the file cannot be opened, or a newer Trackgen made it.
+        If the URL is of another dialect, the database cannot be opened, or a newer Trackgen made it.
     """
 
     def __init__(self, url: str) -> None:
         try:
             parsed = make_url(url)
         except ArgumentError:
-            raise DatabaseError(f"{url!r} is no database URL: write it as sqlite:////var/lib/trackgen.db") from None
-        if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
             raise DatabaseError(
-                f"{parsed.render_as_string()}: only SQLite files are supported, as in sqlite:////var/lib/trackgen.db"
-            )
+                f"{url!r} is no database URL: write it as sqlite:////var/lib/trackgen.db or postgresql://user@host/name"
+            ) from None
         self.url = url
-        self.path = Path(parsed.database)
-        self.engine = create_engine(parsed)
-        event.listen(self.engine, "connect", _prepare_connection)
-        event.listen(self.engine, "begin", _begin)
+        self.name = parsed.render_as_string()
+        """The URL without its password."""
+        backend = parsed.get_backend_name()
+        if backend == "postgresql":
+            self.engine = _open_postgresql(parsed)
+        elif backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+            self.name = parsed.database
+            self.engine = _open_sqlite(parsed)
+        else:
+            raise DatabaseError(
+                f"{self.name}: only SQLite files and PostgreSQL are supported, as in sqlite:////var/lib/trackgen.db or "
+                "postgresql://user@host/name"
+            )
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if backend == "sqlite":
+                Path(self.name).parent.mkdir(parents=True, exist_ok=True)
             self._create_schema()
         except (OSError, DBAPIError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
-            raise DatabaseError(f"{self.path}: cannot be used as Trackgen's database: {reason}") from error
+            raise DatabaseError(f"{self.name}: cannot be used as Trackgen's database: {reason}") from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -105,8 +131,8 @@ class Database:
             version = _version(connection)
             if version is not None and not 0 < version <= SCHEMA_VERSION:
                 raise DatabaseError(
-                    f"{self.path}: made by another version of Trackgen (schema {version}, this one has "
-                    f"{SCHEMA_VERSION}): use the version that made it, or another file"
+                    f"{self.name}: made by another version of Trackgen (schema {version}, this one has "
+                    f"{SCHEMA_VERSION}): use the version that made it, or another database"
                 )
             for name in VIEWS:  # before the tables that they show
                 connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
@@ -115,14 +141,41 @@ class Database:
                     connection.exec_driver_sql(statement)
             metadata.create_all(connection)
             for name, query in VIEWS.items():
-                connection.exec_driver_sql(f"CREATE VIEW {name} AS {_spell_times(query)}")
+                connection.exec_driver_sql(f"CREATE VIEW {name} AS {spell(query, connection.dialect.name)}")
             connection.execute(delete(schema_version))
             connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
 
 
-def insert_ignore(table: Table) -> Any:  # noqa: ANN401 - the dialects' inserts share no public base
+SPELLINGS: Final = {
+    "sqlite": (
+        (
+            r"\{time_ms:([\w.]+)\}",
+            r"strftime('%Y-%m-%dT%H:%M:%S', \1 / 1000, 'unixepoch') || printf('.%03dZ', \1 % 1000)",
+        ),
+        (r"\{day:([\w.]+)\}", r"date(\1 * 86400, 'unixepoch')"),
+    ),
+    "postgresql": (
+        (
+            r"\{time_ms:([\w.]+)\}",
+            r"""to_char(timestamp 'epoch' + \1 * interval '1 ms', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
+        ),
+        (r"\{day:([\w.]+)\}", r"CAST(date 'epoch' + \1 AS text)"),
+    ),
+}
+"""How the placeholders of views are written."""
+
+
+def spell(query: str, dialect: str) -> str:
+    """Return the query of a view as a dialect writes it."""
+    for pattern, replacement in SPELLINGS[dialect]:
+        query = re.sub(pattern, replacement, query)
+    return query
+
+
+def insert_ignore(connection: Connection, table: Table) -> Any:  # noqa: ANN401 - the dialects' inserts share no base
     """Return an insert that leaves rows alone that are there already."""
-    return sqlite.insert(table).on_conflict_do_nothing()
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def bulk_insert(
@@ -139,15 +192,21 @@ def bulk_insert(
     columns : mapping of str to array, or DataFrame
         Equally long columns; NaN and missing values become NULL.
     suffix : str
-        What follows the values, as an `ON CONFLICT` clause.
+        What follows the values, as an `ON CONFLICT` clause; for few rows.
     """
     values = [_python_values(column) for _, column in columns.items()]
     if not values or not len(values[0]):
         return
-    marks = ", ".join("?" * len(values))
-    statement = f"INSERT INTO {table} ({', '.join(map(str, columns))}) VALUES ({marks}) {suffix}"
+    names = ", ".join(map(str, columns))
     rows: Any = zip(*values, strict=True)  # as an iterator, so that rows do not pile up
-    connection.connection.cursor().executemany(statement, rows)
+    cursor = connection.connection.cursor()
+    if connection.dialect.name == "postgresql" and not suffix:
+        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    mark = "%s" if connection.dialect.name == "postgresql" else "?"
+    cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join([mark] * len(values))}) {suffix}", rows)
 
 
 def fetch_frames(
@@ -166,9 +225,14 @@ def fetch_frames(
     rows : int
         How many rows to hold at once.
     """
-    cursor = connection.execute(statement).cursor
-    assert cursor is not None
-    fetched = iter(cursor.fetchone, None)
+    fetched: Iterator[Any]
+    if connection.dialect.name == "postgresql":
+        options = {"stream_results": True, "max_row_buffer": FETCH_AT_ONCE}
+        fetched = map(tuple, connection.execute(statement, execution_options=options))
+    else:
+        cursor = connection.execute(statement).cursor
+        assert cursor is not None
+        fetched = iter(cursor.fetchone, None)
     while len(frame := _frame(islice(fetched, rows), dtypes)):
         yield frame
 
@@ -199,25 +263,49 @@ def _version(connection: Connection) -> int | None:
     return connection.execute(select(schema_version.c.version)).scalar()
 
 
-def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin` alone
-    for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    for table in TEMP_TABLES:
-        connection.execute(table)
+def _open_sqlite(url: URL) -> Engine:
+    engine = create_engine(url)
+
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun by `begin` alone
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        for table in TEMP_TABLES:
+            connection.execute(f"CREATE TEMPORARY TABLE {table}")
+
+    def begin(connection: Connection) -> None:
+        # Who reads before he writes would fail if another one wrote in between, so writers say so at once.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine
 
 
-def _begin(connection: Connection) -> None:
-    # A transaction that reads before it writes would fail if another one wrote in between, so writers say so at once.
-    writes = connection.get_execution_options().get("trackgen_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _open_postgresql(url: URL) -> Engine:
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED")
+
+    def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
+        for table in TEMP_TABLES:
+            connection.execute(f"CREATE TEMPORARY TABLE {table}")
+        connection.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
+        connection.commit()
+
+    def begin(connection: Connection) -> None:
+        if _writes(connection):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine
 
 
-def _spell_times(query: str) -> str:
-    iso = r"strftime('%Y-%m-%dT%H:%M:%S', \1 / 1000, 'unixepoch') || printf('.%03dZ', \1 % 1000)"
-    return re.sub(r"\{time_ms:([\w.]+)\}", iso, query)
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("trackgen_writes", False))

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import psycopg
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from trackgen_core.database import DatabaseError
@@ -15,8 +16,14 @@ Kind = Literal["data", "database", "bug"]
 """data: the points or settings of the day cannot be worked with. database: the database or the machine is away or full,
 and waiting may help. bug: anything else."""
 
-DATABASE_ERRORS: Final = (OperationalError, InterfaceError, sqlite3.OperationalError, DatabaseError, OSError)
-DATA_ERRORS: Final = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError, ValueError, OverflowError)
+DATABASE_ERRORS: Final = (
+    *(OperationalError, InterfaceError, DatabaseError, OSError),
+    *(sqlite3.OperationalError, psycopg.OperationalError, psycopg.InterfaceError),
+)
+DATA_ERRORS: Final = (
+    *(IntegrityError, DataError, ValueError, OverflowError),
+    *(sqlite3.IntegrityError, sqlite3.DataError, psycopg.IntegrityError, psycopg.DataError),
+)
 NOT_UTF_8: Final = "Could not decode to UTF-8"
 """How `sqlite3` begins to say that a text is not one; the error is an OperationalError, without a code."""
 
@@ -40,7 +47,7 @@ DEFAULT_BACKOFF: Final = Backoff()
 def classify(error: BaseException) -> Kind:
     """Say what an error is due to.
 
-    SQLAlchemy's errors and those of `sqlite3` count alike: rows are fetched and inserted without SQLAlchemy.
+    SQLAlchemy's errors and those of the drivers count alike: rows are fetched and inserted without SQLAlchemy.
     """
     cause = error.orig if isinstance(error, DBAPIError) else error
     if str(cause).startswith(NOT_UTF_8):

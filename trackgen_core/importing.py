@@ -155,9 +155,11 @@ class Incoming:
         pairs = owners.drop_duplicates().itertuples(index=False, name=None)
         numbers = [self.owners.setdefault(pair, len(self.owners)) for pair in pairs]
         columns: dict[str, Any] = {"owner": np.array(numbers, np.int64)[codes]}
-        columns |= {name: points[name] for name in (*COORDINATES, *VALUE_COLUMNS)}
+        columns["time_ms"] = points["time_ms"]
+        # There is no minus zero, which some databases keep and others do not.
+        columns |= {name: points[name] + 0.0 for name in ("lon", "lat", *VALUE_COLUMNS)}
         with self.connection.begin():
-            bulk_insert(self.connection, "incoming", columns, _update_larger("incoming"))
+            bulk_insert(self.connection, "incoming", columns)
 
     def commit(self) -> int:
         """Add what was collected, list the days it changes as work, and return how many points are new."""
@@ -174,9 +176,9 @@ class Incoming:
     def _device_ids(self) -> list[int]:
         ids = []
         for user, device in self.owners:
-            self.connection.execute(insert_ignore(users).values(name=user))
+            self.connection.execute(insert_ignore(self.connection, users).values(name=user))
             user_id = self.connection.scalar(select(users.c.user_id).where(users.c.name == user))
-            self.connection.execute(insert_ignore(devices).values(user_id=user_id, name=device))
+            self.connection.execute(insert_ignore(self.connection, devices).values(user_id=user_id, name=device))
             where = (devices.c.user_id == user_id, devices.c.name == device)
             ids.append(self.connection.execute(select(devices.c.device_id).where(*where)).scalar_one())
         return ids
@@ -221,16 +223,13 @@ def _larger(name: str, one: str, other: str) -> str:
     return f"CASE WHEN {one} IS NULL OR {other} > {one} THEN {other} ELSE {one} END"
 
 
-def _update_larger(table: str) -> str:
-    values = ", ".join(f"{name} = {_larger(name, table, 'excluded')}" for name in VALUE_COLUMNS)
-    return f"ON CONFLICT DO UPDATE SET {values}"
-
-
 _FIND_FRESH: Final = f"""
     INSERT INTO fresh (device_id, time_ms, lon, lat, altitude, accuracy, speed, is_new)
     SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed,
            CASE WHEN p.device_id IS NULL THEN 1 ELSE 0 END
-    FROM incoming AS i JOIN owners AS o USING (owner)
+    FROM (SELECT owner, {", ".join(COORDINATES)}, {", ".join(f"max({name}) AS {name}" for name in VALUE_COLUMNS)}
+          FROM incoming GROUP BY owner, {", ".join(COORDINATES)}) AS i
+    JOIN owners AS o USING (owner)
     LEFT JOIN points AS p
       ON p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
     WHERE p.device_id IS NULL
@@ -239,7 +238,8 @@ _FIND_FRESH: Final = f"""
 _ADD_FRESH: Final = f"""
     INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
     SELECT device_id, time_ms, lon, lat, altitude, accuracy, speed FROM fresh WHERE true
-    {_update_larger("points")}
+    ON CONFLICT (device_id, {", ".join(COORDINATES)}) DO UPDATE
+    SET {", ".join(f"{name} = {_larger(name, 'points', 'excluded')}" for name in VALUE_COLUMNS)}
     """
 _FRESH_DAYS: Final = f"""
     SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms)

@@ -31,13 +31,16 @@ SCHEMA_VERSION: Final = 4
 
 metadata: Final = MetaData()
 
+Name: Final = String().with_variant(String(collation="C"), "postgresql")
+"""A text that is sorted by its code points everywhere."""
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 users = Table(
     "users",
     metadata,
     Column("user_id", Integer, primary_key=True),
-    Column("name", String, nullable=False, unique=True),
+    Column("name", Name, nullable=False, unique=True),
     Column("settings", String, nullable=False, server_default="{}", comment="JSON: what differs from the defaults"),
     Column("notify", Integer, nullable=False, server_default="1", comment="1: messages about this user are wanted"),
 )
@@ -47,7 +50,7 @@ devices = Table(
     metadata,
     Column("device_id", Integer, primary_key=True),
     Column("user_id", ForeignKey("users.user_id"), nullable=False),
-    Column("name", String, nullable=False),
+    Column("name", Name, nullable=False),
     UniqueConstraint("user_id", "name"),
 )
 
@@ -314,7 +317,7 @@ VIEWS: Final = {
                legs.moving_ms / 1000.0 AS moving_s
         FROM legs JOIN tracks USING (track_id) JOIN devices USING (device_id) JOIN users USING (user_id)""",
     "daily_summaries": """
-        SELECT users.name AS "user", date(local_day * 86400, 'unixepoch') AS day,
+        SELECT users.name AS "user", {day:local_day} AS day,
                sum(length_mm) / 1e6 AS km, sum(moving_ms) / 3.6e6 AS moving_hours,
                sum(1 - is_stay) AS tracks, sum(is_stay) AS stays, sum(rest_ms) / 3.6e6 AS rest_hours,
                sum(gain_cm) / 100.0 AS elevation_gain_m, sum(loss_cm) / 100.0 AS elevation_loss_m
@@ -323,4 +326,5 @@ VIEWS: Final = {
         SELECT users.name AS "user", devices.name AS device, {time_ms:noise.time_ms} AS "timestamp", lon, lat, reason
         FROM noise JOIN devices USING (device_id) JOIN users USING (user_id)""",
 }
-"""Views by name; `{time_ms:COLUMN}` stands for the dialect's ISO 8601 of a column of epoch milliseconds."""
+"""Views by name; `{time_ms:COLUMN}` stands for the dialect's ISO 8601 of a column of epoch milliseconds, `{day:COLUMN}`
+for that of a column of days."""

@@ -275,7 +275,7 @@ class Store:
         if not name:
             raise SettingsError("a user has a name")
         with self.write() as connection:
-            connection.execute(insert_ignore(users).values(name=name))
+            connection.execute(insert_ignore(connection, users).values(name=name))
             user_id, stored = connection.execute(
                 select(users.c.user_id, users.c.settings).where(users.c.name == name)
             ).one()
@@ -887,7 +887,7 @@ class Store:
         """Keep the settings that a result was made with."""
         rows = [{"settings_id": one.settings_id, "settings": one.model_dump_json()} for one in used]
         if rows:
-            connection.execute(insert_ignore(settings_used), rows)
+            connection.execute(insert_ignore(connection, settings_used), rows)
 
     # Tracks ---------------------------------------------------------------------------------------------------------
 

@@ -783,7 +783,7 @@ def version_1(tmp_path: Path) -> Path:
     connection = sqlite3.connect(path)
     connection.executescript(VERSION_1)
     for name, query in VIEWS.items():
-        connection.execute(f"CREATE VIEW {name} AS {database._spell_times(query)}")
+        connection.execute(f"CREATE VIEW {name} AS {database.spell(query, 'sqlite')}")
     connection.execute("ATTACH ? AS new", (str(tmp_path / "new" / "trackgen.db"),))
     with connection:
         for table, known in columns(path).items():

@@ -1,0 +1,65 @@
+"""A PostgreSQL server of our own, on a Unix socket, with databases that are made and dropped as tests need them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+SOCKET_LENGTH = 100
+"""The path of a Unix socket is no longer than that."""
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Start a server that forgets everything, and yield the URL of its first database."""
+    if not PROGRAMS and not shutil.which("initdb"):
+        pytest.skip("PostgreSQL is not installed (Debian's package `postgresql`)")
+    programs = PROGRAMS[-1] if PROGRAMS else Path(str(shutil.which("initdb"))).parent
+    with tempfile.TemporaryDirectory(prefix="trackgen-pg-", ignore_cleanup_errors=True) as folder:
+        data = Path(folder) / "data"
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if user:
+            shutil.chown(folder, "postgres", "postgres")
+        options = f"-c listen_addresses= -k {folder} -c fsync=off -c max_connections=60"
+
+        def run(*command: object) -> None:
+            done = subprocess.run([*user, *map(str, command)], capture_output=True, text=True, cwd=folder)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        run(programs / "initdb", "-D", data, "-U", "trackgen", "-A", "trust", "-E", "UTF8", "--no-sync")
+        run(programs / "pg_ctl", "-D", data, "-o", options, "-l", Path(folder) / "log", "-w", "start")
+        try:
+            yield f"postgresql://trackgen@/postgres?host={folder}"
+        finally:
+            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+class Databases:
+    """Databases of a server by number."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.made = 0
+
+    def new(self) -> str:
+        """Make an empty database and return its URL."""
+        self.made += 1
+        name = f"trackgen_{self.made}"
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        return self.server.replace("/postgres?", f"/{name}?")
+
+    def drop_all(self) -> None:
+        """Drop what was made."""
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            for number in range(1, self.made + 1):
+                connection.execute(f"DROP DATABASE IF EXISTS trackgen_{number} WITH (FORCE)")
