@@ -16,7 +16,7 @@ from tests.scenarios import SCENARIOS, Scenario, assert_expected
 from trackgen_core.settings import make_settings
 
 slow = hypothesis_settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

@@ -6,18 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
-from tests import postgres, world
-from tests.core.test_editing import test_a_merge_over_a_gap_covers_what_arrives_later as test_a_merge  # noqa: F401
-from tests.core.test_law import (  # noqa: F401
-    test_any_order_of_arrival_and_any_grouping_give_the_reference as test_breaks,
-)
-from tests.core.test_law import (  # noqa: F401
-    test_deleting_points_is_never_having_had_them as test_deleting_points,
-)
-from tests.core.test_rest import (  # noqa: F401
-    test_any_order_of_arrival_and_any_grouping_give_the_reference as test_stays_and_legs,
-)
+from tests import postgres, strategies, world
+from tests.core import test_law, test_rest
 from trackgen_core import demo
 from trackgen_core.database import Database, DatabaseError
 from trackgen_core.importing import add_points
@@ -25,6 +18,22 @@ from trackgen_core.schema import SCHEMA_VERSION, VIEWS
 from trackgen_core.store import Store
 
 pytestmark = pytest.mark.xdist_group("postgresql")
+
+few = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+
+test_breaks = few(
+    given(strategies.cases(), st.data())(
+        test_law.test_any_order_of_arrival_and_any_grouping_give_the_reference.hypothesis.inner_test
+    )
+)
+test_deleting_points = few(
+    given(strategies.cases(), st.data())(test_law.test_deleting_points_is_never_having_had_them.hypothesis.inner_test)
+)
+test_stays_legs_and_edits = few(
+    given(strategies.lives(), strategies.settings_of_rest(), st.data())(
+        test_rest.test_any_order_of_arrival_and_any_grouping_give_the_reference.hypothesis.inner_test
+    )
+)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from trackgen_core.store import Store
 from trackgen_core.timeline import compare, preview, timeline
 from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_legs, wrong_tracks
 
-slow = hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def line_of(store: Store, expected_leftover: Timeline) -> Timeline:
@@ -34,11 +34,9 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
     expected = reference.timeline(scenario.remaining, make_settings(scenario.settings))
     store = world.open_store(tmp_path)
     store.set_settings("anna", scenario.settings)
-    for batch in scenario.arrivals:
-        third = max(1, len(batch) // 3)
-        for start in range(0, len(batch), third):  # as it arrives, judged again each time
-            world.add(store, batch[start : start + third])
-            world.generate(store)
+    for batch in scenario.arrivals:  # judged again each time
+        world.add(store, batch)
+        world.generate(store)
     line = line_of(store, expected)
     assert line == expected
     assert_expected(scenario, line.tracks, len(line.leftover), line.stays, line.noise)
