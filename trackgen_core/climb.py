@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from trackgen_core.geodesy import FloatArray, IntArray, round_half_away
+from trackgen_core.geodesy import FloatArray, IntArray, Mask, round_half_away
 
 CLIMB_COLUMNS: Final = (
     "min_cm",
@@ -53,10 +53,13 @@ def climb_of(altitude: FloatArray, first: IntArray, threshold_cm: int) -> IntArr
 
     Notes
     -----
-    Within a few points hardly anything exceeds the threshold; then their extremes are all there is to know.
+    Within a few points hardly anything exceeds the threshold; then their extremes are all there is to know. Where
+    everything counts, climb is a plain sum.
     """
     unknown = np.isnan(altitude)
     cm = round_half_away(np.where(unknown, 0, altitude) * 100)
+    if threshold_cm == 1:
+        return _all_climb(cm, unknown, first)
     lowest, highest = np.where(unknown, NOWHERE_CM, cm), np.where(unknown, -NOWHERE_CM, cm)
     number = _number(len(altitude), first)
     begins_block = number % BLOCK == 0
@@ -66,6 +69,27 @@ def climb_of(altitude: FloatArray, first: IntArray, threshold_cm: int) -> IntArr
     climb = np.zeros((len(CLIMB_COLUMNS), len(way)), np.int64)
     climb[MIN], climb[MAX] = np.minimum.reduceat(lowest, way), np.maximum.reduceat(highest, way)
     return join_at(climb, np.searchsorted(way, first), threshold_cm)
+
+
+def _all_climb(cm: IntArray, unknown: Mask, first: IntArray) -> IntArray:
+    """Return the climb of runs of points of which every centimetre counts."""
+    climb = np.zeros((len(CLIMB_COLUMNS), len(first)), np.int64)
+    climb[MIN] = np.minimum.reduceat(np.where(unknown, NOWHERE_CM, cm), first)
+    climb[MAX] = np.maximum.reduceat(np.where(unknown, -NOWHERE_CM, cm), first)
+    known = np.flatnonzero(~unknown)
+    cm, run = cm[known], np.searchsorted(first, known, "right") - 1
+    step = np.diff(cm)
+    change = np.flatnonzero((step != 0) & (run[1:] == run[:-1]))  # between this known altitude and the next
+    step, of_run = step[change], run[change + 1]
+    begin = np.flatnonzero(np.diff(of_run, prepend=-1))
+    end = np.append(begin[1:], len(change))[: len(begin)] - 1
+    climbing = of_run[begin]
+    climb[FIRST_TURN, climbing], climb[LAST_TURN, climbing] = cm[change[begin]], cm[change[end] + 1]
+    climb[FIRST_RUN, climbing], climb[LAST_RUN, climbing] = np.sign(step[begin]), np.sign(step[end])
+    if len(begin):
+        climb[GAIN, climbing] = np.add.reduceat(np.maximum(step, 0), begin)
+        climb[LOSS, climbing] = np.add.reduceat(np.maximum(-step, 0), begin)
+    return climb
 
 
 def join(a: IntArray, b: IntArray, threshold_cm: int | IntArray) -> IntArray:

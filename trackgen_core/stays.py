@@ -101,8 +101,10 @@ def _away(clock_ms: IntArray, places: IntArray, radius_cm: int) -> Mask:
             break
         way_cm = way_cm[:-1] + hop_cm[hops - 1 :]
         # A millimetre less than the shortest way out and back: sums of floats are not exact.
-        before = np.flatnonzero((way_cm > 2 * radius_cm - 0.1) & (clock_ms[hops:] - clock_ms[:-hops] <= EXCURSION_MS))
-        before = before[distances_cm(places[:, before], places[:, before + hops]) <= radius_cm]
+        leads_back = distances_cm(places[:, :-hops], places[:, hops:]) <= radius_cm
+        leads_back &= way_cm > 2 * radius_cm - 0.1
+        before = np.flatnonzero(leads_back)
+        before = before[clock_ms[before + hops] - clock_ms[before] <= EXCURSION_MS]
         for n in range(1, hops):
             one = places[:, before + n]
             far = distances_cm(places[:, before], one) > radius_cm
@@ -114,9 +116,10 @@ def _away(clock_ms: IntArray, places: IntArray, radius_cm: int) -> Mask:
 def _still_hops(clock_ms: IntArray, places: IntArray, stop_ms: int, limit_cm: int) -> Mask:
     """Mark the hops that lie in a rest."""
     long_ms = max(stop_ms, LONG_MS)
-    still = _in_still_window(clock_ms, places, long_ms, limit_cm)
+    too_long = distances_cm(places[:, :-1], places[:, 1:]) > limit_cm
+    still = _in_still_window(clock_ms, places, too_long, long_ms, limit_cm)
     if stop_ms < long_ms:
-        first, last = runs(_in_still_window(clock_ms, places, stop_ms, limit_cm))
+        first, last = runs(_in_still_window(clock_ms, places, too_long, stop_ms, limit_cm))
         short = clock_ms[last] - clock_ms[first] < long_ms
         first, last = first[short], last[short]
         small = box_sizes_cm(places, first, last) <= limit_cm
@@ -124,11 +127,13 @@ def _still_hops(clock_ms: IntArray, places: IntArray, stop_ms: int, limit_cm: in
     return still
 
 
-def _in_still_window(clock_ms: IntArray, places: IntArray, length_ms: int, limit_cm: int) -> Mask:
-    """Mark the hops inside windows of a length whose fixes fit into a small box."""
+def _in_still_window(clock_ms: IntArray, places: IntArray, too_long: Mask, length_ms: int, limit_cm: int) -> Mask:
+    """Mark the hops inside windows of a length whose fixes fit into a small box; no hop does that is `too_long`."""
     first, last = windows(clock_ms, length_ms)
-    # Both spare most of the work, on a journey.
-    near = np.flatnonzero(clock_ms[last] - clock_ms[first] <= WINDOW_MS)
+    # All three spare most of the work, on a journey.
+    long_before = np.append(0, np.cumsum(too_long))
+    near = np.flatnonzero(long_before[last] == long_before[first])
+    near = near[clock_ms[last[near]] - clock_ms[first[near]] <= WINDOW_MS]
     near = near[distances_cm(places[:, first[near]], places[:, last[near]]) <= limit_cm]
     first, last = first[near], last[near]
     still = box_sizes_cm(places, first, last) <= limit_cm
