@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from trackgen_core.geodesy import FloatArray, IntArray, Mask, round_half_away
+from trackgen_core.geodesy import FloatArray, IntArray, round_half_away
 
 CLIMB_COLUMNS: Final = (
     "min_cm",
@@ -58,9 +58,9 @@ def climb_of(altitude: FloatArray, first: IntArray, threshold_cm: int) -> IntArr
     """
     unknown = np.isnan(altitude)
     cm = round_half_away(np.where(unknown, 0, altitude) * 100)
-    if threshold_cm == 1:
-        return _all_climb(cm, unknown, first)
     lowest, highest = np.where(unknown, NOWHERE_CM, cm), np.where(unknown, -NOWHERE_CM, cm)
+    if threshold_cm == 1:
+        return _all_climb(lowest, highest, first)
     number = _number(len(altitude), first)
     begins_block = number % BLOCK == 0
     block = np.flatnonzero(begins_block)
@@ -71,13 +71,12 @@ def climb_of(altitude: FloatArray, first: IntArray, threshold_cm: int) -> IntArr
     return join_at(climb, np.searchsorted(way, first), threshold_cm)
 
 
-def _all_climb(cm: IntArray, unknown: Mask, first: IntArray) -> IntArray:
-    """Return the climb of runs of points of which every centimetre counts."""
+def _all_climb(lowest: IntArray, highest: IntArray, first: IntArray) -> IntArray:
+    """Return the climb of runs of points of which every centimetre counts, given the extremes of each point."""
     climb = np.zeros((len(CLIMB_COLUMNS), len(first)), np.int64)
-    climb[MIN] = np.minimum.reduceat(np.where(unknown, NOWHERE_CM, cm), first)
-    climb[MAX] = np.maximum.reduceat(np.where(unknown, -NOWHERE_CM, cm), first)
-    known = np.flatnonzero(~unknown)
-    cm, run = cm[known], np.searchsorted(first, known, "right") - 1
+    climb[MIN], climb[MAX] = np.minimum.reduceat(lowest, first), np.maximum.reduceat(highest, first)
+    known = np.flatnonzero(lowest <= highest)
+    cm, run = lowest[known], np.searchsorted(first, known, "right") - 1
     step = np.diff(cm)
     change = np.flatnonzero((step != 0) & (run[1:] == run[:-1]))  # between this known altitude and the next
     step, of_run = step[change], run[change + 1]

@@ -875,8 +875,7 @@ class Store:
             select(devices.c.user_id, day)
             .select_from(devices.join(tracks))
             .where(
-                tracks.c.started_ms >= lo_day * MS_PER_DAY,
-                tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+                *_starting(tracks, lo_day, hi_day),
                 _of_users(devices.c.user_id, user_ids),
             )
             .distinct()
@@ -913,7 +912,7 @@ class Store:
     def count_stays(self, connection: Connection, lo_day: int, hi_day: int) -> dict[int, int]:
         """Return the number of stays that start on each day that has any, from `lo_day` to `hi_day` inclusive."""
         day = (stays.c.started_ms // MS_PER_DAY).label("day")
-        within = (stays.c.started_ms >= lo_day * MS_PER_DAY, stays.c.started_ms < (hi_day + 1) * MS_PER_DAY)
+        within = _starting(stays, lo_day, hi_day)
         query = select(day, func.count()).where(*within).group_by(day)
         return {int(number): int(count) for number, count in connection.execute(query)}
 
@@ -922,7 +921,7 @@ class Store:
         day = (tracks.c.started_ms // MS_PER_DAY).label("day")
         query = (
             select(day, func.count(), func.sum(tracks.c.length_mm))
-            .where(tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
+            .where(*_starting(tracks, lo_day, hi_day))
             .group_by(day)
         )
         dtypes = {"day": "int64", "tracks": "int64", "length_mm": "int64"}
@@ -936,8 +935,7 @@ class Store:
             select(func.count())
             .select_from(devices.join(tracks))
             .where(
-                tracks.c.started_ms >= lo_day * MS_PER_DAY,
-                tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY,
+                *_starting(tracks, lo_day, hi_day),
                 _of_users(devices.c.user_id, user_ids),
             )
         )
@@ -945,7 +943,7 @@ class Store:
 
     def sample_tracks(self, connection: Connection, lo_day: int, hi_day: int, size: int, seed: int) -> pd.DataFrame:
         """Return some tracks that start from `lo_day` to `hi_day`, with the columns of `TRACK_DTYPES`; `seed` picks."""
-        within = (tracks.c.started_ms >= lo_day * MS_PER_DAY, tracks.c.started_ms < (hi_day + 1) * MS_PER_DAY)
+        within = _starting(tracks, lo_day, hi_day)
         with self.read() as connection:
             ids = connection.scalars(select(tracks.c.track_id).where(*within).order_by(tracks.c.track_id)).all()
             picked = random.Random(seed).sample(ids, min(size, len(ids)))
