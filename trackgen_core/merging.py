@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of, join_at, join_up_to
+from trackgen_core.digests import mixed
 from trackgen_core.edits import merged_fixes, merged_hops, no_edits, split_hops
 from trackgen_core.geodesy import (
     GEOD,
@@ -26,6 +27,7 @@ from trackgen_core.geodesy import (
     distances_cm,
     pair_lengths_mm,
     places_cm,
+    positions_m,
     round_half_away,
 )
 from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
@@ -164,7 +166,7 @@ def connect(
     start_lon, start_lat = after["first_lon"].to_numpy(), after["first_lat"].to_numpy()
     hop_mm = pair_lengths_mm(end_lon, end_lat, start_lon, start_lat)
     hop_ms = after["first_ms"].to_numpy() - before["last_ms"].to_numpy()
-    hop_cm = distances_cm(places_cm(end_lon, end_lat), places_cm(start_lon, start_lat))
+    hop_cm = distances_cm(*(places_cm(positions_m(*end)) for end in ((end_lon, end_lat), (start_lon, start_lat))))
     device = segments["device_id"].to_numpy()
     same_device = np.diff(device) == 0
     times = segments["first_ms"].to_numpy(), segments["last_ms"].to_numpy()
@@ -248,7 +250,7 @@ def _path_at(lon: FloatArray, lat: FloatArray) -> pd.api.extensions.ExtensionArr
 
 def _rest_at(lon: FloatArray, lat: FloatArray) -> IntArray:
     """Return the `REST_COLUMNS` of single points, (n, 10)."""
-    places = places_cm(lon, lat)
+    places = places_cm(positions_m(lon, lat))
     return np.vstack([np.ones((1, len(lon)), np.int64), places, places, places]).T
 
 
@@ -359,23 +361,12 @@ def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause:
     end[["length_mm", *BAND_COLUMNS]] = 0
     coordinates = np.column_stack([end["first_lon"], end["first_lat"]]).astype("<f8")
     end[list(REST_COLUMNS)] = _rest_at(coordinates[:, 0], coordinates[:, 1])
-    words = [end["first_ms"], *coordinates.view("<i8").T, cm.fillna(np.iinfo("i4").min), end["is_stay"]]
-    end["digest"] = _mixed(np.column_stack(words).astype(np.int64))
+    words = (end["first_ms"], *coordinates.view("<i8").T, cm.fillna(np.iinfo("i4").min), end["is_stay"])
+    end["digest"] = mixed(*(np.array(word, np.int64) for word in words))
     if "path" in end:
         rests = end["is_stay"] == 1
         end["path"] = [b"" if rest else pair.tobytes() for pair, rest in zip(coordinates, rests, strict=True)]
     return end
-
-
-def _mixed(words: IntArray) -> IntArray:
-    """Return a hash of each row of (n, k) words (the finaliser of SplitMix64, Steele et al. 2014, for each word)."""
-    mixed = np.zeros(len(words), np.uint64)
-    for column in words.astype(np.uint64).T:
-        mixed = (mixed ^ column) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return mixed.astype(np.int64)
 
 
 def find_chains(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:

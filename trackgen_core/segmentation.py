@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from datetime import time as clock
-from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,8 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
+from trackgen_core.digests import bits, mixed
 from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
-from trackgen_core.geodesy import FloatArray, IntArray, Mask, distances_cm, link_lengths_mm, places_cm, round_half_away
+from trackgen_core.geodesy import (
+    FloatArray,
+    IntArray,
+    Mask,
+    distances_cm,
+    link_lengths_mm,
+    places_cm,
+    positions_m,
+    round_half_away,
+)
 from trackgen_core.legs import BY_HAND
 from trackgen_core.noise import NOISE_REASONS, find_noise
 from trackgen_core.pace import BANDS, find_pace, speed_bands
@@ -80,8 +89,8 @@ ms, cm), so that adding segments is associative to the last bit. The `BAND_COLUM
 of their speed. Stays have no climb; `start_cm` and `end_cm` are the altitudes of the first and last fix. The
 `REST_COLUMNS` are about the fixes of a stay that say where it is: how many, the sums of their places in cm, and their
 box; the values of no fixes elsewhere. `path` is the coordinates as little-endian float64 pairs (lon, lat), none for a
-stay: two paths are joined by joining their bytes. `digest` is a hash of the segment's points and of what they are taken
-for; digests are added with wrap-around.
+stay: two paths are joined by joining their bytes. `digest` is the sum, with wrap-around, of a hash of each of its
+points and of what it is taken for.
 """
 
 
@@ -145,8 +154,8 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     emit = points["emit"].to_numpy() if "emit" in points else np.ones(len(points), bool)
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     clock_ms = _clock(points["device_id"].to_numpy(), points["time_ms"].to_numpy())
-    looks_at_places = settings.noise_filter or settings.stop_minutes > 0
-    places = places_cm(lon, lat) if looks_at_places else np.zeros((3, len(points)), np.int64)
+    positions = positions_m(lon, lat)
+    places = places_cm(positions)
     reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
     is_noise = reasons != 0
     noise = points.loc[is_noise & emit, ["device_id", "time_ms", "lon", "lat"]]
@@ -155,7 +164,7 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     kept = np.flatnonzero(~is_noise)
     if not len(kept):
         return Segmented(empty_segments(), noise)
-    fixes = _labels(points.iloc[kept], clock_ms[kept], places[:, kept], settings, edits)
+    fixes = _labels(points.iloc[kept], clock_ms[kept], positions[:, kept], places[:, kept], settings, edits)
     emitted = emit[kept]
     return Segmented(
         _cut(points.iloc[kept[emitted]], places[:, kept[emitted]], _Labels(*(one[emitted] for one in fixes)), settings),
@@ -179,10 +188,16 @@ class _Labels(NamedTuple):
 
 
 def _labels(
-    points: pd.DataFrame, clock_ms: IntArray, places: IntArray, settings: Settings, edits: pd.DataFrame
+    points: pd.DataFrame,
+    clock_ms: IntArray,
+    positions: FloatArray,
+    places: IntArray,
+    settings: Settings,
+    edits: pd.DataFrame,
 ) -> _Labels:
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
-    hop_ms, hop_mm = np.diff(clock_ms), link_lengths_mm(points["lon"].to_numpy(), points["lat"].to_numpy())
+    hop_ms = np.diff(clock_ms)
+    hop_mm = link_lengths_mm(points["lon"].to_numpy(), points["lat"].to_numpy(), positions)
     bands = speed_bands(hop_ms, hop_mm)
     breaks = break_reasons(hop_ms, hop_mm, settings) != NO_BREAK
     told_by = find_pace(clock_ms, bands, breaks).astype(np.int64)
@@ -240,7 +255,8 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
     climb = climb_of(np.where(in_track, altitude, np.nan), first, settings.climb_threshold_cm)
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
-    labels = np.column_stack([in_stay, fixes.continues, fixes.at_rest, fixes.told_by]).astype("u1")
+    labels = in_stay | fixes.continues << 1 | fixes.at_rest << 2 | fixes.told_by << 3
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), labels)
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -264,7 +280,7 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
             "end_cm": _known_cm(altitude[last]),
             **_rest_columns(places, fixes.at_rest, first),
             "settings_id": settings.settings_id,
-            "digest": _digests((coordinates, time, altitude, labels), first, last),
+            "digest": np.add.reduceat(digests, first),
             "path": [b"" if rests else path for rests, path in zip(in_stay[first], paths, strict=True)],
         }
     )
@@ -322,15 +338,3 @@ def _rest_columns(places: IntArray, at_rest: Mask, first: IntArray) -> dict[str,
         columns[f"{axis}_min"] = np.minimum.reduceat(np.where(at_rest, place, NOWHERE_CM), first)
         columns[f"{axis}_max"] = np.maximum.reduceat(np.where(at_rest, place, -NOWHERE_CM), first)
     return columns
-
-
-def _digests(columns: tuple[Any, ...], first: IntArray, last: IntArray) -> IntArray:
-    parts = [column if isinstance(column, bytes) else np.ascontiguousarray(column).tobytes() for column in columns]
-    widths = [len(part) // (int(last[-1]) + 1) for part in parts]
-    digests = [
-        blake2b(
-            b"".join([part[a * width : b * width] for part, width in zip(parts, widths, strict=True)]), digest_size=8
-        )
-        for a, b in zip(first.tolist(), (last + 1).tolist(), strict=True)
-    ]
-    return np.frombuffer(b"".join(digest.digest() for digest in digests), "<i8")

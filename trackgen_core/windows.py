@@ -22,7 +22,8 @@ def windows(clock_ms: IntArray, length_ms: int) -> tuple[IntArray, IntArray]:
     """
     number = np.arange(len(clock_ms))
     later = np.searchsorted(clock_ms, clock_ms + length_ms)
-    earlier = np.searchsorted(clock_ms, clock_ms - length_ms, "right") - 1
+    # The last fix that is so much earlier: one less than the number of fixes that have come as far.
+    earlier = np.cumsum(np.bincount(later, minlength=len(clock_ms) + 1))[:-1] - 1
     forward = number[later < len(clock_ms)]
     backward = number[earlier >= 0]
     backward = backward[later[earlier[backward]] != backward]  # the others are there already, seen from their other end
