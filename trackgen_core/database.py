@@ -29,7 +29,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.sql import ClauseElement
 
+from trackgen_core.copying import break_off, copy_in, copy_out
 from trackgen_core.schema import MIGRATIONS, SCHEMA_VERSION, VIEWS, metadata, schema_version
 
 BUSY_TIMEOUT_MS: Final = 120_000
@@ -52,8 +54,10 @@ TEMP_TABLES: Final = (
     "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, is_new INTEGER)",
     # Spans of time of some devices that a query is about.
     "spans (device_id INTEGER, lo_ms BIGINT, hi_ms BIGINT)",
-    # Segments that a query is about.
+    # Segments, work and results that a query is about.
     "picked (device_id INTEGER, day INTEGER, number INTEGER)",
+    "listed (user_id INTEGER, day INTEGER, version BIGINT)",
+    "gone (item_id VARCHAR)",
 )
 
 
@@ -178,9 +182,7 @@ def insert_ignore(connection: Connection, table: Table) -> Any:  # noqa: ANN401 
     return dialect.insert(table).on_conflict_do_nothing()
 
 
-def bulk_insert(
-    connection: Connection, table: str, columns: Mapping[str, Any] | pd.DataFrame, suffix: str = ""
-) -> None:
+def bulk_insert(connection: Connection, table: str, columns: Mapping[str, Any] | pd.DataFrame) -> None:
     """Insert whole columns.
 
     Parameters
@@ -191,22 +193,23 @@ def bulk_insert(
         Name of the table.
     columns : mapping of str to array, or DataFrame
         Equally long columns; NaN and missing values become NULL.
-    suffix : str
-        What follows the values, as an `ON CONFLICT` clause; for few rows.
     """
-    values = [_python_values(column) for _, column in columns.items()]
-    if not values or not len(values[0]):
+    columns = {str(name): pd.Series(column) for name, column in columns.items()}
+    if not len(next(iter(columns.values()))):
         return
-    names = ", ".join(map(str, columns))
+    if connection.dialect.name == "postgresql":
+        copy_in(_psycopg(connection), table, columns)
+        return
+    values = [_python_values(column) for column in columns.values()]
+    names, marks = ", ".join(columns), ", ".join("?" * len(values))
     rows: Any = zip(*values, strict=True)  # as an iterator, so that rows do not pile up
-    cursor = connection.connection.cursor()
-    if connection.dialect.name == "postgresql" and not suffix:
-        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-        return
-    mark = "%s" if connection.dialect.name == "postgresql" else "?"
-    cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join([mark] * len(values))}) {suffix}", rows)
+    connection.connection.cursor().executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)
+
+
+def fill(connection: Connection, table: str, columns: Mapping[str, Any] | pd.DataFrame) -> None:
+    """Put columns in the place of all that is in a temporary table."""
+    connection.exec_driver_sql(f"DELETE FROM {table}")
+    bulk_insert(connection, table, columns)
 
 
 def fetch_frames(
@@ -237,10 +240,31 @@ def fetch_frames(
         yield frame
 
 
+def fetch_columns(
+    connection: Connection, statement: ClauseElement, dtypes: Mapping[str, Any], rows: int = FETCH_ROWS
+) -> Iterator[pd.DataFrame]:
+    """Run a query of many rows, and yield them as `fetch_frames` does.
+
+    All its columns are numbers, text of one length, or, as the last one, bytes; and none is NULL, but numbers where the
+    dtype knows missing values.
+    """
+    if connection.dialect.name != "postgresql":
+        yield from fetch_frames(connection, statement, dtypes, rows)  # type: ignore[arg-type]
+        return
+    compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+    yield from copy_out(_psycopg(connection), str(compiled).replace("%%", "%"), dtypes, rows)
+
+
 def fetch_frame(connection: Connection, statement: Executable, dtypes: Mapping[str, Any]) -> pd.DataFrame:
     """Run a query and return all its rows as one frame."""
     frames = list(fetch_frames(connection, statement, dtypes))
     return pd.concat(frames, ignore_index=True) if frames else _frame([], dtypes)
+
+
+def _psycopg(connection: Connection) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 def _frame(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.DataFrame:
@@ -250,8 +274,7 @@ def _frame(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.Dat
     return pd.DataFrame({name: pd.Series(records[name], dtype=dtype, copy=True) for name, dtype in dtypes.items()})
 
 
-def _python_values(column: Any) -> list[Any]:  # noqa: ANN401 - whatever pandas takes as a column
-    series = pd.Series(column)
+def _python_values(series: pd.Series) -> list[Any]:
     if series.dtype.kind == "f" or isinstance(series.dtype, pd.Int64Dtype):
         return series.astype(object).where(series.notna(), None).tolist()
     return series.tolist()
@@ -304,6 +327,8 @@ def _open_postgresql(url: URL) -> Engine:
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
+    for end in ("commit", "rollback"):  # also where somebody has stopped taking rows
+        event.listen(engine, end, lambda connection: break_off(_psycopg(connection)))
     return engine
 
 

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
-    bindparam,
     case,
     delete,
     func,
@@ -34,7 +33,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from trackgen_core.database import Database, bulk_insert, fetch_frame, fetch_frames, insert_ignore
+from trackgen_core.database import Database, bulk_insert, fetch_columns, fetch_frame, fetch_frames, fill, insert_ignore
 from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import LEG_DTYPES, STAY_DTYPES, TRACK_DTYPES
@@ -55,7 +54,7 @@ from trackgen_core.schema import (
     tracks,
     users,
 )
-from trackgen_core.segmentation import BUFFER_MS, SEGMENT_DTYPES
+from trackgen_core.segmentation import BUFFER_MS, SEGMENT_DTYPES, empty_segments
 from trackgen_core.settings import Settings, SettingsError, change_settings, make_settings
 
 Stage = Literal["segments", "tracks"]
@@ -401,7 +400,7 @@ class Store:
             number = np.arange(len(batch))
             return batch.assign(emit=(asked >= lo_day) & (asked <= hi_day) & (number >= start) & (number < end))
 
-        for frame in fetch_frames(connection, query, POINT_DTYPES):
+        for frame in fetch_columns(connection, query, POINT_DTYPES):
             held.append(frame)
             if sum(map(len, held)) - done < POINT_BATCH_ROWS:
                 continue
@@ -540,12 +539,17 @@ class Store:
         if days.empty:
             return
         version = _new_version()
-        entries = days[["user_id", "day"]].assign(
-            stage=stage, version=version, listed_ms=version_ms(version), is_change=int(is_change)
-        )
+        fill(connection, "listed", days[["user_id", "day"]])
         anew = "version = excluded.version, is_change = 1, " if is_change else ""
-        on_conflict = f"ON CONFLICT (stage, user_id, day) DO UPDATE SET {anew} attempts = 0, error = NULL"
-        bulk_insert(connection, "dirty_days", entries, on_conflict)
+        query = text(
+            f"""
+            INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
+            SELECT :stage, user_id, day, :version, :listed_ms, :is_change FROM listed WHERE true
+            ON CONFLICT (stage, user_id, day) DO UPDATE SET {anew} attempts = 0, error = NULL
+            """
+        )
+        values = {"stage": stage, "version": version, "listed_ms": version_ms(version), "is_change": int(is_change)}
+        connection.execute(query, values)
 
     def mark_touched(self, connection: Connection, touched: pd.DataFrame) -> None:
         """List as work the days of points that change, and days beside them in whose buffer these points lie.
@@ -563,7 +567,7 @@ class Store:
         before = touched[["device_id"]].assign(lo_ms=touched["lo_ms"] - BUFFER_MS, hi_ms=starts - 1)
         after = touched[["device_id"]].assign(lo_ms=starts + MS_PER_DAY, hi_ms=touched["hi_ms"] + BUFFER_MS)
         beside = pd.concat([before, after])
-        _fill(connection, "spans", beside[beside["lo_ms"] <= beside["hi_ms"]])
+        fill(connection, "spans", beside[beside["lo_ms"] <= beside["hi_ms"]])
         query = text(
             f"""
             SELECT DISTINCT user_id, hi_ms / {MS_PER_DAY} AS day FROM spans JOIN devices USING (device_id)
@@ -623,12 +627,19 @@ class Store:
 
     def clear(self, connection: Connection, stage: Stage, seen: pd.DataFrame) -> None:
         """Take work off the list, unless it was listed anew since `seen` (the frame of `dirty`) was read."""
-        rows = _records(seen[["user_id", "day", "version"]].assign(stage=stage))
-        if rows:
-            day = "stage = :stage AND user_id = :user_id AND day = :day"
-            done = connection.execute(text(f"DELETE FROM dirty_days WHERE {day} AND version = :version"), rows).rowcount
-            if done < len(rows):  # what is still there was listed anew, and all that is older is done
-                connection.execute(text(f"UPDATE dirty_days SET listed_ms = version >> 20 WHERE {day}"), rows)
+        if seen.empty:
+            return
+        fill(connection, "listed", seen[["user_id", "day", "version"]])
+        done = connection.execute(
+            text(
+                "DELETE FROM dirty_days WHERE stage = :stage "
+                "AND (user_id, day, version) IN (SELECT user_id, day, version FROM listed)"
+            ),
+            {"stage": stage},
+        ).rowcount
+        if done < len(seen):  # what is still there was listed anew, and all that is older is done
+            anew = "stage = :stage AND (user_id, day) IN (SELECT user_id, day FROM listed)"
+            connection.execute(text(f"UPDATE dirty_days SET listed_ms = version >> 20 WHERE {anew}"), {"stage": stage})
 
     def note_failure(
         self, connection: Connection, stage: Stage, user_id: int, day: int, version: int, attempts: int, error: str
@@ -740,7 +751,7 @@ class Store:
 
     def segment_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         """Return the segments, without paths, that touch `spans`; sorted as `merging` wants them."""
-        _fill(connection, "spans", spans[list(SPAN_DTYPES)])
+        fill(connection, "spans", spans[list(SPAN_DTYPES)])
         query = text(
             f"""
             SELECT {", ".join(f"s.{name}" for name in HEAD_DTYPES)} FROM spans JOIN segments AS s
@@ -749,14 +760,16 @@ class Store:
             ORDER BY s.device_id, s.day, s.number
             """
         )
-        return fetch_frame(connection, query, HEAD_DTYPES)
+        frames = list(fetch_columns(connection, query, HEAD_DTYPES))
+        return pd.concat(frames, ignore_index=True) if frames else empty_segments().drop(columns="path")
 
     def segment_paths(self, connection: Connection, heads: pd.DataFrame) -> pd.DataFrame:
         """Return the `path` of each of some segments, by `device_id`, `day` and `number`."""
         dtypes = {"device_id": "int64", "day": "int64", "number": "int64"}
-        _fill(connection, "picked", heads[list(dtypes)])
+        fill(connection, "picked", heads[list(dtypes)])
         query = text("SELECT device_id, day, number, path FROM picked JOIN segments USING (device_id, day, number)")
-        return fetch_frame(connection, query, dtypes | {"path": "object"})
+        frames = fetch_columns(connection, query, dtypes | {"path": "object"})
+        return pd.concat([pd.DataFrame(columns=[*dtypes, "path"]), *frames], ignore_index=True)
 
     def replace_segments(
         self,
@@ -807,8 +820,10 @@ class Store:
         compared = made[key].merge(stored[key], how="outer", indicator=True)
         changed = compared.loc[compared["_merge"] != "both", ["device_id", "day"]].drop_duplicates()
         if len(changed):
-            of_day = "device_id = :device_id AND day = :day"
-            connection.execute(text(f"DELETE FROM segments WHERE {of_day}"), _records(changed))
+            fill(connection, "picked", changed)
+            connection.exec_driver_sql(
+                "DELETE FROM segments WHERE (device_id, day) IN (SELECT device_id, day FROM picked)"
+            )
             bulk_insert(connection, "segments", made.merge(changed)[list(SEGMENT_DTYPES)])
             changed = changed.assign(user_id=changed["device_id"].map(user_of))
             self.mark(connection, "tracks", changed[["user_id", "day"]].drop_duplicates())
@@ -816,7 +831,7 @@ class Store:
         self.clear(connection, "segments", claimed)
 
     def _replace_noise(self, connection: Connection, made: pd.DataFrame, device_days: pd.DataFrame) -> None:
-        _fill(connection, "spans", _day_spans(device_days))
+        fill(connection, "spans", _day_spans(device_days))
         query = text(
             f"""
             SELECT {", ".join(f"n.{name}" for name in NOISE_DTYPES)} FROM spans JOIN noise AS n
@@ -895,7 +910,7 @@ class Store:
 
         Items of a device do not overlap, so of those that start before a span only the last can reach into it.
         """
-        _fill(connection, "spans", spans[list(SPAN_DTYPES)])
+        fill(connection, "spans", spans[list(SPAN_DTYPES)])
         names = ", ".join(f"t.{name}" for name in ITEM_DTYPES if name not in ("item_id", "is_stay"))
         queries = [
             f"""
@@ -992,16 +1007,14 @@ class Store:
         days : DataFrame
             The shares of all of them in days: the columns of `ITEM_DAY_DTYPES`.
         """
-        ids = [{"gone": item_id} for item_id in gone]
-        ids_of_parts = [{"gone": item_id} for item_id in {*gone, *days["item_id"]}]
-        for table, key, of in (
-            (tracks, tracks.c.track_id, ids),
-            (stays, stays.c.stay_id, ids),
-            (legs, legs.c.track_id, ids_of_parts),
-            (item_days, item_days.c.item_id, ids_of_parts),
+        for ids, keys in (
+            (list(gone), (tracks.c.track_id, stays.c.stay_id)),
+            (list({*gone, *days["item_id"]}), (legs.c.track_id, item_days.c.item_id)),
         ):
-            if of:
-                connection.execute(delete(table).where(key == bindparam("gone")), of)
+            if ids:
+                fill(connection, "gone", {"item_id": ids})
+                for key in keys:
+                    connection.execute(delete(key.table).where(key.in_(text("SELECT item_id FROM gone"))))
         for track_frame, leg_frame in made_tracks:
             bulk_insert(connection, "tracks", track_frame)
             bulk_insert(connection, "legs", leg_frame)
@@ -1216,8 +1229,3 @@ def _day_spans(device_days: pd.DataFrame) -> pd.DataFrame:
             "hi_ms": (by_device["max"] + 1) * MS_PER_DAY - 1,
         }
     )
-
-
-def _fill(connection: Connection, table: str, rows: pd.DataFrame) -> None:
-    connection.exec_driver_sql(f"DELETE FROM {table}")
-    bulk_insert(connection, table, rows)

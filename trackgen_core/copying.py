@@ -1,0 +1,196 @@
+"""Whole columns to and from PostgreSQL, by COPY in its binary format.
+
+A row is a count of fields, and then of each field its length and its bytes, big-endian (PostgreSQL's documentation, SQL
+command COPY). Rows of numbers look alike, so a batch of them is one numpy array.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import psycopg
+from psycopg.pq import ExecStatus, TransactionStatus
+
+HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER: Final = b"\xff\xff"
+
+NUMBERS: Final = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8"}
+"""Types of PostgreSQL with a fixed length; anything else that is written here is text or bytes."""
+
+NO_INT: Final = -(2**63)
+"""What stands for NULL among integers."""
+
+WRITE_ROWS: Final = 50_000
+"""Rows that are encoded at once."""
+
+
+def copy_out(
+    connection: psycopg.Connection[Any], query: str, dtypes: Mapping[str, Any], rows: int
+) -> Iterator[pd.DataFrame]:
+    """Run a query and yield its rows as frames of at most `rows` rows.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        A connection in a transaction; it is busy while frames are taken.
+    query : str
+        Without parameters, its columns in the order of `dtypes`: numbers, which may be NULL where the dtype is float64
+        or Int64, and text of one length; the last one may be bytes.
+    dtypes : mapping of str to dtype
+        Names and dtypes of the frame's columns: int64, Int64, float64, str, and object for bytes.
+    rows : int
+        How many rows to hold at once.
+    """
+    names = ", ".join(dtypes)
+    columns = ", ".join(_SELECTED.get(dtype, "{}").format(name) for name, dtype in dtypes.items())
+    copy = f"COPY (SELECT {columns} FROM ({query}) AS q ({names})) TO STDOUT (FORMAT BINARY)"
+    started = connection.pgconn.exec_(copy.encode())
+    if started.status != ExecStatus.COPY_OUT:
+        raise psycopg.errors.error_from_result(started)
+    next_row = connection.pgconn.get_copy_data  # half of the time that psycopg's own iteration takes
+    buffer, ends = bytearray(), array("q")
+    unread = len(HEADER)
+    while (received := next_row(0))[0] >= 0:
+        row = received[1][unread:] if unread else received[1]
+        unread = 0
+        if len(row) == len(TRAILER):
+            continue
+        buffer += row
+        ends.append(len(buffer))
+        if len(ends) == rows:
+            yield _decoded(buffer, ends, dtypes)
+            buffer, ends = bytearray(), array("q")
+    while ended := connection.pgconn.get_result():
+        if ended.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(ended)
+    if ends:
+        yield _decoded(buffer, ends, dtypes)
+
+
+def break_off(connection: psycopg.Connection[Any]) -> None:
+    """Make a connection usable again of which not all rows were taken."""
+    if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        connection.pgconn.get_cancel().cancel()
+        while connection.pgconn.get_copy_data(0)[0] >= 0:
+            pass
+        while connection.pgconn.get_result():
+            pass
+
+
+def copy_in(connection: psycopg.Connection[Any], table: str, series: Mapping[str, pd.Series]) -> None:
+    """Add rows to a table, given as equally long columns of numbers, text or bytes; missing values become NULL."""
+    with connection.cursor(binary=True) as cursor:
+        described = cursor.execute(
+            "SELECT attname, typname FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid "
+            "WHERE attrelid = %s::regclass AND attnum > 0",
+            [table],
+        )
+        types = dict(described.fetchall())
+        # Those of a fixed length first, so that they are encoded together.
+        ordered = sorted(series, key=lambda name: types[name] not in NUMBERS)
+        with cursor.copy(f"COPY {table} ({', '.join(ordered)}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(HEADER)
+            for start in range(0, len(series[ordered[0]]), WRITE_ROWS):
+                part = {name: series[name].iloc[start : start + WRITE_ROWS] for name in ordered}
+                copy.write(_encoded(part, types))
+            copy.write(TRAILER)
+
+
+_SELECTED: Final = {
+    "int64": "{}::int8",
+    "Int64": f"coalesce({{}}, {NO_INT})::int8",
+    "float64": "coalesce({}, 'NaN')::float8",
+}
+"""How columns are selected so that they look alike in all rows."""
+
+
+def _decoded(buffer: bytearray, ends: array[int], dtypes: Mapping[str, Any]) -> pd.DataFrame:
+    names = list(dtypes)
+    has_bytes = dtypes[names[-1]] == "object"
+    layout = _layout(buffer, names[:-1] if has_bytes else names, dtypes)
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    if has_bytes:
+        heads = np.frombuffer(buffer, "u1")[starts[:, None] + np.arange(layout.itemsize)].view(layout)[:, 0]
+    else:
+        heads = np.frombuffer(buffer, layout)
+    series = {}
+    for name in names[:-1] if has_bytes else names:
+        length, values = heads[f"{name} length"], heads[name]
+        if (length != values.itemsize).any():
+            raise ValueError(f"column {name}: NULL, or text of several lengths")
+        series[name] = _column(values, dtypes[name])
+    if has_bytes:
+        whole, skip = bytes(buffer), layout.itemsize + 4
+        paths = [whole[start + skip : end] for start, end in zip(starts.tolist(), ends, strict=True)]
+        series[names[-1]] = pd.Series(paths, dtype=object)
+    return pd.DataFrame(series)
+
+
+def _layout(buffer: bytearray, names: list[str], dtypes: Mapping[str, Any]) -> np.dtype[np.void]:
+    """Return the layout of a row, as the first one shows it."""
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    offset = 2
+    for name in names:
+        (length,) = struct.unpack_from(">i", buffer, offset)
+        offset += 4 + length
+        kind = {"int64": ">i8", "Int64": ">i8", "float64": ">f8"}.get(dtypes[name], f"S{length}")
+        fields += [(f"{name} length", ">i4"), (name, kind)]
+    return np.dtype(fields)
+
+
+def _column(values: npt.NDArray[Any], dtype: str) -> pd.Series:
+    if dtype == "str":
+        return pd.Series(values.astype("U"), dtype="str")
+    native = values.astype(values.dtype.newbyteorder("="))
+    if dtype == "Int64":
+        return pd.Series(pd.arrays.IntegerArray(np.where(native == NO_INT, 0, native), native == NO_INT))
+    return pd.Series(native)
+
+
+def _encoded(columns: Mapping[str, pd.Series], types: Mapping[str, str]) -> bytes:
+    """Return rows; the columns of a fixed length come first."""
+    fixed = {name: NUMBERS[types[name]] for name in columns if types[name] in NUMBERS}
+    fields = [("fields", ">i2")]
+    for name, number in fixed.items():
+        fields += [(f"{name} length", ">i4"), (name, number)]
+    heads = np.zeros(len(next(iter(columns.values()))), fields)
+    heads["fields"] = len(columns)
+    kept = np.ones((len(heads), heads.itemsize), bool)
+    offset, has_nulls = 2, False
+    for name, number in fixed.items():
+        column = columns[name]
+        null = column.isna().to_numpy()
+        values = column.fillna(0).to_numpy() if null.any() else column.to_numpy()
+        heads[name] = values
+        if number[1] == "i" and (heads[name] != values).any():
+            raise OverflowError(f"{name}: {values[heads[name] != values][0]} does not fit into {types[name]}")
+        size = heads[name].itemsize
+        heads[f"{name} length"] = np.where(null, -1, size)
+        kept[null, offset + 4 : offset + 4 + size] = False
+        has_nulls |= bool(null.any())
+        offset += 4 + size
+    encoded = heads.view("u1").reshape(kept.shape)[kept].tobytes() if has_nulls else heads.tobytes()
+    if len(fixed) == len(columns):
+        return encoded
+    tails = zip(*([_field(value) for value in columns[name]] for name in columns if name not in fixed), strict=True)
+    ends = np.cumsum(kept.sum(axis=1)).tolist()
+    return b"".join(
+        [
+            part
+            for start, end, tail in zip([0, *ends[:-1]], ends, tails, strict=True)
+            for part in (encoded[start:end], *tail)
+        ]
+    )
+
+
+def _field(value: object) -> bytes:
+    if value is None or value is pd.NA or value != value:
+        return struct.pack(">i", -1)
+    encoded = value if isinstance(value, bytes) else str(value).encode()
+    return struct.pack(">i", len(encoded)) + encoded
