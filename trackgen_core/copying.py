@@ -178,7 +178,7 @@ def _encoded(columns: Mapping[str, pd.Series], types: Mapping[str, str]) -> byte
     encoded = heads.view("u1").reshape(kept.shape)[kept].tobytes() if has_nulls else heads.tobytes()
     if len(fixed) == len(columns):
         return encoded
-    tails = zip(*([_field(value) for value in columns[name]] for name in columns if name not in fixed), strict=True)
+    tails = zip(*(_fields(columns[name]) for name in columns if name not in fixed), strict=True)
     ends = np.cumsum(kept.sum(axis=1)).tolist()
     return b"".join(
         [
@@ -189,8 +189,18 @@ def _encoded(columns: Mapping[str, pd.Series], types: Mapping[str, str]) -> byte
     )
 
 
-def _field(value: object) -> bytes:
-    if value is None or value is pd.NA or value != value:
-        return struct.pack(">i", -1)
-    encoded = value if isinstance(value, bytes) else str(value).encode()
-    return struct.pack(">i", len(encoded)) + encoded
+def _fields(column: pd.Series) -> list[bytes]:
+    """Return values of text or bytes, each with its length."""
+    if column.dtype != object:  # text of which there are few
+        codes, values = pd.factorize(column, use_na_sentinel=False)
+        if len(values) < len(codes) // 4:
+            distinct = _fields(pd.Series(values, dtype=object))
+            return [distinct[code] for code in codes]
+    encoded = [
+        value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else None
+        for value in column.tolist()
+    ]
+    return [_length(-1) if value is None else _length(len(value)) + value for value in encoded]
+
+
+_length = struct.Struct(">i").pack

@@ -210,6 +210,8 @@ def fill(connection: Connection, table: str, columns: Mapping[str, Any] | pd.Dat
     """Put columns in the place of all that is in a temporary table."""
     connection.exec_driver_sql(f"DELETE FROM {table}")
     bulk_insert(connection, table, columns)
+    if connection.dialect.name == "postgresql":  # which takes an unknown table for a large one, and reads others whole
+        connection.exec_driver_sql(f"ANALYZE {table}")
 
 
 def fetch_frames(

@@ -208,8 +208,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
     spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
     edits = store.edits(connection, window.user_ids)
-    heads, old = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
-    chains = chains_of(heads)
+    heads, chains, old = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
     compared = items.merge(old, on=list(COMPARED), how="outer", indicator=True)
     differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY)
@@ -314,7 +313,7 @@ def _settle(
     user_of: dict[int, int],
     settings_of: dict[int, Settings],
     edits: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Widen spans until no chain and no stored track crosses their edges.
 
     Returns
@@ -322,10 +321,12 @@ def _settle(
     heads : DataFrame
         The segments, without paths, of all chains that touch the widened spans, with their shared ends, the fields of
         the seam before each, and `chain`.
+    chains : DataFrame
+        These chains.
     old : DataFrame
         The stored tracks and stays that touch the widened spans, with the columns of `store.ITEM_DTYPES`.
     """
-    settled_heads, settled_items = [], []
+    settled_heads, settled_chains, settled_items = [], [], []
     chains_so_far, reach_ms = 0, 2 * MS_PER_DAY - 1
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
@@ -333,17 +334,21 @@ def _settle(
         heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of, edits)
         heads["chain"] += chains_so_far
         chains_so_far += len(heads)
-        chains, old = _intervals(chains_of(heads)), store.item_heads(connection, read)
+        every_chain, old = chains_of(heads), store.item_heads(connection, read)
+        chains = _intervals(every_chain)
         wider = _widen(spans, pd.concat([frame[list(INTERVAL)] for frame in (chains, old)]))
 
         # A seam is only known if the day on its other side was read, too.
         cut = (wider["lo_ms"] < read["lo_ms"] + MS_PER_DAY) & (read["lo_ms"] > 0)
         cut |= wider["hi_ms"] > read["hi_ms"] - MS_PER_DAY
         whole = wider[~cut]
-        settled_heads.append(heads[heads["chain"].isin(_touching(chains, whole)["chain"])])
+        touching = _touching(chains, whole)["chain"]
+        settled_heads.append(heads[heads["chain"].isin(touching)])
+        settled_chains.append(every_chain[every_chain.index.isin(touching)])
         settled_items.append(_touching(old, whole)[list(old.columns)])
         if not cut.any():
-            return pd.concat(settled_heads, ignore_index=True), pd.concat(settled_items, ignore_index=True)
+            heads, items = (pd.concat(parts, ignore_index=True) for parts in (settled_heads, settled_items))
+            return heads, pd.concat(settled_chains), items
         spans = wider[cut].reset_index(drop=True)
         reach_ms *= 2
 

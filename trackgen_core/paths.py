@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Final
 
@@ -36,6 +37,21 @@ def encode_path(coordinates: FloatArray) -> bytes:
     if len(lines) == 1:
         return lines[0]
     return struct.pack("<BII", _LITTLE_ENDIAN, _MULTILINESTRING, len(lines)) + b"".join(lines)
+
+
+def encode_paths(coordinates: Collection[bytes]) -> list[bytes]:
+    """Return the paths of tracks as `encode_path` does, given the bytes of their coordinates."""
+    all_lon = np.frombuffer(b"".join(coordinates), "<f8")[::2]
+    ends = np.cumsum([len(path) // 16 for path in coordinates])
+    # What leads from one track to the next counts too, and does no harm.
+    hops = np.append(np.abs(np.diff(all_lon)) > 180, False).cumsum()
+    crosses = np.diff(hops[ends - 1], prepend=0) > 0
+    return [
+        encode_path(np.frombuffer(path, "<f8").reshape(-1, 2))
+        if cut
+        else struct.pack("<BII", _LITTLE_ENDIAN, _LINESTRING, len(path) // 16) + path
+        for path, cut in zip(coordinates, crosses.tolist(), strict=True)
+    ]
 
 
 def encode_point(lon: float, lat: float) -> bytes:

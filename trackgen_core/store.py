@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from trackgen_core.database import Database, bulk_insert, fetch_columns, fetch_frame, fetch_frames, fill, insert_ignore
+from trackgen_core.digests import mixed
 from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import LEG_DTYPES, STAY_DTYPES, TRACK_DTYPES
@@ -63,6 +64,12 @@ STAGES: Final[tuple[Stage, Stage]] = ("segments", "tracks")
 VALUE_COLUMNS: Final = ("altitude", "accuracy", "speed")
 HEAD_DTYPES: Final = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if name != "path"}
 """A segment without its path: all that seams and chains need."""
+
+KEY_DTYPES: Final = {name: SEGMENT_DTYPES[name] for name in ("device_id", "day", "number", "digest", "settings_id")}
+"""What tells a segment from another one."""
+
+DAY_BITS: Final = 20
+"""Of a day's number, as part of a larger one."""
 
 DIRTY_DTYPES: Final = dict.fromkeys(("user_id", "day", "version", "listed_ms", "is_change", "attempts"), "int64")
 DEAD_DTYPES: Final = {
@@ -760,8 +767,8 @@ class Store:
             ORDER BY s.device_id, s.day, s.number
             """
         )
-        frames = list(fetch_columns(connection, query, HEAD_DTYPES))
-        return pd.concat(frames, ignore_index=True) if frames else empty_segments().drop(columns="path")
+        frames = fetch_columns(connection, query, HEAD_DTYPES)
+        return pd.concat([empty_segments()[[*HEAD_DTYPES]], *frames], ignore_index=True)
 
     def segment_paths(self, connection: Connection, heads: pd.DataFrame) -> pd.DataFrame:
         """Return the `path` of each of some segments, by `device_id`, `day` and `number`."""
@@ -769,7 +776,7 @@ class Store:
         fill(connection, "picked", heads[list(dtypes)])
         query = text("SELECT device_id, day, number, path FROM picked JOIN segments USING (device_id, day, number)")
         frames = fetch_columns(connection, query, dtypes | {"path": "object"})
-        return pd.concat([pd.DataFrame(columns=[*dtypes, "path"]), *frames], ignore_index=True)
+        return pd.concat([empty_segments()[[*dtypes, "path"]], *frames], ignore_index=True)
 
     def replace_segments(
         self,
@@ -807,31 +814,37 @@ class Store:
             int(claimed["day"].max()),
             set(claimed["user_id"].tolist()),
         )
-        claimed = claimed.merge(listed[["user_id", "day"]], on=["user_id", "day"])
-        made = made.assign(user_id=made["device_id"].map(user_of)).merge(claimed[["user_id", "day"]])
-
+        claimed = claimed[np.isin(_keys(claimed, "user_id"), _keys(listed, "user_id"))]
         by_user = pd.Series(user_of, name="user_id").rename_axis("device_id").reset_index()
         device_days = claimed[["user_id", "day"]].merge(by_user, on="user_id")
-        spans = _day_spans(device_days)
-        stored = self.segment_heads(connection, spans)
-        stored = stored.assign(user_id=stored["device_id"].map(user_of)).merge(claimed[["user_id", "day"]])
+        made = made[np.isin(_keys(made), _keys(device_days))]
 
-        key = ["user_id", "device_id", "day", "number", "digest", "settings_id"]
-        compared = made[key].merge(stored[key], how="outer", indicator=True)
-        changed = compared.loc[compared["_merge"] != "both", ["device_id", "day"]].drop_duplicates()
+        fill(connection, "spans", _day_spans(device_days))
+        query = text(
+            f"""
+            SELECT {", ".join(f"s.{name}" for name in KEY_DTYPES)} FROM spans JOIN segments AS s
+              ON s.device_id = spans.device_id
+             AND s.day BETWEEN spans.lo_ms / {MS_PER_DAY} AND spans.hi_ms / {MS_PER_DAY}
+            """
+        )
+        stored = pd.concat([empty_segments()[[*KEY_DTYPES]], *fetch_columns(connection, query, KEY_DTYPES)])
+        stored = stored[np.isin(_keys(stored), _keys(device_days))]
+        differences = pd.concat([_signatures(made), -_signatures(stored)]).groupby(level=0).sum()
+        changed = differences.index[differences != 0].to_numpy()
         if len(changed):
-            fill(connection, "picked", changed)
+            days = pd.DataFrame({"device_id": changed >> DAY_BITS, "day": changed & (1 << DAY_BITS) - 1})
+            fill(connection, "picked", days)
             connection.exec_driver_sql(
                 "DELETE FROM segments WHERE (device_id, day) IN (SELECT device_id, day FROM picked)"
             )
-            bulk_insert(connection, "segments", made.merge(changed)[list(SEGMENT_DTYPES)])
-            changed = changed.assign(user_id=changed["device_id"].map(user_of))
-            self.mark(connection, "tracks", changed[["user_id", "day"]].drop_duplicates())
+            bulk_insert(connection, "segments", made.loc[np.isin(_keys(made), changed), list(SEGMENT_DTYPES)])
+            days["user_id"] = days["device_id"].map(user_of)
+            self.mark(connection, "tracks", days[["user_id", "day"]].drop_duplicates())
         self._replace_noise(connection, made_noise, device_days)
         self.clear(connection, "segments", claimed)
 
     def _replace_noise(self, connection: Connection, made: pd.DataFrame, device_days: pd.DataFrame) -> None:
-        fill(connection, "spans", _day_spans(device_days))
+        """Put noise in the place of that of some days; `spans` hold them."""
         query = text(
             f"""
             SELECT {", ".join(f"n.{name}" for name in NOISE_DTYPES)} FROM spans JOIN noise AS n
@@ -841,9 +854,11 @@ class Store:
         stored = fetch_frame(connection, query, NOISE_DTYPES)
         key = list(NOISE_DTYPES)
         both = [
-            frame.assign(day=frame["time_ms"] // MS_PER_DAY).merge(device_days[["device_id", "day"]])[key]
+            frame.loc[np.isin(_keys(frame.assign(day=frame["time_ms"] // MS_PER_DAY)), _keys(device_days)), key]
             for frame in (made, stored)
         ]
+        if not len(both[0]) and not len(both[1]):
+            return
         compared = both[0].merge(both[1], how="outer", indicator=True)
         gone, new = (compared.loc[compared["_merge"] == side, key] for side in ("right_only", "left_only"))
         if len(gone):
@@ -1209,6 +1224,20 @@ def _read_settings(name: str, stored: str) -> Settings:
             f"user {name!r}: the settings in the database cannot be read ({error}): set one with `trackgen settings "
             "set`, and the others become the defaults"
         ) from error
+
+
+def _keys(days: pd.DataFrame, owner: str = "device_id") -> IntArray:
+    """Return days of devices, or of users, as one number each."""
+    keys: IntArray = days[owner].to_numpy("int64") << DAY_BITS | days["day"].to_numpy("int64")
+    return keys
+
+
+def _signatures(segments: pd.DataFrame) -> pd.Series:
+    """Return, by the `_keys` of days of devices, what tells their segments from others."""
+    codes, settings_ids = pd.factorize(segments["settings_id"])
+    settings = np.array([int(settings_id, 16) for settings_id in settings_ids], np.uint64).view(np.int64)
+    words = (segments[name].to_numpy("int64") for name in ("number", "digest"))
+    return pd.Series(mixed(*words, settings[codes]), _keys(segments)).groupby(level=0).sum()
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
