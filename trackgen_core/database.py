@@ -140,7 +140,7 @@ class Database:
             for name in VIEWS:  # before the tables that they show
                 connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
             if found is None:
-                metadata.create_all(connection)
+                metadata.create_all(connection, checkfirst=False)
                 _stamp(connection, REVISION)
             elif found != REVISION:
                 from trackgen_core.migrations import upgrade  # takes its time, and is seldom needed
