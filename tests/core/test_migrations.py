@@ -236,6 +236,17 @@ def test_other_versions_are_refused(new_database: NewDatabase, version: int, is_
         assert describe(old) == before
 
 
+@pytest.mark.parametrize("make", [unprepared, lambda url: make_old(url, "0001")], ids=["empty", "0001"])
+def test_tables_of_others_are_not_taken_for_ours(new_database: NewDatabase, make: Callable[[str], Database]) -> None:
+    with closing(make(url := new_database())) as database:
+        with database.write() as connection:
+            connection.exec_driver_sql("CREATE TABLE legs (legs INTEGER)")
+        before = describe(database)
+        with pytest.raises(DatabaseError, match=r"cannot be used as Trackgen's database: .*legs.* already exists"):
+            Database(url)
+        assert describe(database) == before
+
+
 def test_opening_is_one_query_and_no_alembic(new_database: NewDatabase) -> None:
     open_twice = (
         "import sys; from trackgen_core.database import Database; [Database(sys.argv[1]) for _ in '12']; "
