@@ -20,7 +20,6 @@ from sqlalchemy import (
     Executable,
     Table,
     create_engine,
-    delete,
     event,
     insert,
     inspect,
@@ -28,11 +27,11 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.sql import ClauseElement
 
 from trackgen_core.copying import break_off, copy_in, copy_out
-from trackgen_core.schema import MIGRATIONS, SCHEMA_VERSION, VIEWS, metadata, schema_version
+from trackgen_core.schema import REVISION, VIEWS, metadata, schema_revision
 
 BUSY_TIMEOUT_MS: Final = 120_000
 """How long a writer waits for the others; a bulk window writes for a second or two."""
@@ -128,26 +127,31 @@ class Database:
         self.engine.dispose()
 
     def _create_schema(self) -> None:
-        with self.read() as connection:
-            if _version(connection) == SCHEMA_VERSION:
-                return
+        try:
+            with self.read() as connection:
+                if connection.execute(select(schema_revision.c.version_num)).scalar() == REVISION:
+                    return
+        except (OperationalError, ProgrammingError) as error:
+            if schema_revision.name not in str(error.orig):  # or else the table is not there yet
+                raise
         with self.write() as connection:
-            version = _version(connection)
-            if version is not None and not 0 < version <= SCHEMA_VERSION:
+            found = _find_revision(connection)
+            if found not in (None, *(f"{number:04}" for number in range(1, int(REVISION) + 1))):
                 raise DatabaseError(
-                    f"{self.name}: made by another version of Trackgen (schema {version}, this one has "
-                    f"{SCHEMA_VERSION}): use the version that made it, or another database"
+                    f"{self.name}: made by another version of Trackgen (schema {found}, this one has "
+                    f"{REVISION}): use the version that made it, or another database"
                 )
             for name in VIEWS:  # before the tables that they show
                 connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
-            for older in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
-                for statement in MIGRATIONS[older]:
-                    connection.exec_driver_sql(statement)
-            metadata.create_all(connection)
+            if found is None:
+                metadata.create_all(connection, checkfirst=False)
+                _stamp(connection, REVISION)
+            elif found != REVISION:
+                from trackgen_core.migrations import upgrade  # takes its time, and is seldom needed
+
+                upgrade(connection)
             for name, query in VIEWS.items():
                 connection.exec_driver_sql(f"CREATE VIEW {name} AS {spell(query, connection.dialect.name)}")
-            connection.execute(delete(schema_version))
-            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
 
 
 SPELLINGS: Final = {
@@ -282,10 +286,22 @@ def _python_values(series: pd.Series) -> list[Any]:
     return series.tolist()
 
 
-def _version(connection: Connection) -> int | None:
-    if not inspect(connection).has_table("schema_version"):
+def _find_revision(connection: Connection) -> str | None:
+    """Return the revision of the tables, None if there are none, and keep it where Alembic does from now on."""
+    tables = inspect(connection)
+    if tables.has_table(schema_revision.name):
+        return connection.execute(select(schema_revision.c.version_num)).scalar()
+    if not tables.has_table("schema_version"):  # where it was kept up to revision 0004
         return None
-    return connection.execute(select(schema_version.c.version)).scalar()
+    revision = f"{connection.exec_driver_sql('SELECT version FROM schema_version').scalar():04}"
+    connection.exec_driver_sql("DROP TABLE schema_version")
+    _stamp(connection, revision)
+    return revision
+
+
+def _stamp(connection: Connection, revision: str) -> None:
+    schema_revision.create(connection, checkfirst=False)
+    connection.execute(insert(schema_revision).values(version_num=revision))
 
 
 def _open_sqlite(url: URL) -> Engine:

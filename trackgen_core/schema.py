@@ -23,18 +23,24 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from trackgen_core.climb import CLIMB_COLUMNS, NOWHERE_CM
+from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-SCHEMA_VERSION: Final = 4
-"""Raised with every change of the tables; `schema_version` in the database holds the one it was made with."""
+REVISION: Final = "0004"
+"""The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
 
+schema_revision: Final = Table(
+    "schema_revision",
+    MetaData(),  # not one of ours: Alembic looks after it
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="schema_revision_pkc"),
+)
+"""The revision of the tables; not under Alembic's usual name, for Dagster's storage may be in the same database."""
+
 Name: Final = String().with_variant(String(collation="C"), "postgresql")
 """A text that is sorted by its code points everywhere."""
-
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 users = Table(
     "users",
@@ -230,54 +236,6 @@ item_days = Table(
     Index("item_days_by_day", "local_day", "user_id"),
 )
 """The share that each track and stay has in each day, written and deleted together with it."""
-
-_LIST_ALL: Final = """
-        INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
-        SELECT DISTINCT 'segments', user_id, day, now_ms << 20, now_ms, 1
-        FROM segments JOIN devices USING (device_id), (SELECT strftime('%s', 'now') * 1000 AS now_ms)
-        WHERE true ON CONFLICT DO NOTHING
-        """
-
-MIGRATIONS: Final = {
-    1: (
-        "ALTER TABLE dirty_days ADD COLUMN listed_ms BIGINT NOT NULL DEFAULT 0",
-        "ALTER TABLE dirty_days ADD COLUMN is_change INTEGER NOT NULL DEFAULT 1",
-        "ALTER TABLE dirty_days ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE dirty_days ADD COLUMN error VARCHAR",
-        "ALTER TABLE users ADD COLUMN notify INTEGER NOT NULL DEFAULT 1",
-        "UPDATE dirty_days SET listed_ms = version >> 20",
-    ),
-    # What is there stays readable until it is made again, for all of which it is listed.
-    2: (
-        *(
-            f"ALTER TABLE segments ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0"
-            for name in ("local_day", "is_stay", "continues")
-        ),
-        *(f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0" for name in ("moving_ms", *REST_COLUMNS)),
-        "ALTER TABLE segments ADD COLUMN start_cm BIGINT",
-        "ALTER TABLE segments ADD COLUMN end_cm BIGINT",
-        "ALTER TABLE tracks ADD COLUMN moving_ms BIGINT NOT NULL DEFAULT 0",
-        "UPDATE segments SET digest = 0",
-        "UPDATE tracks SET digest = 0",
-        _LIST_ALL,
-    ),
-    3: (
-        *(f"ALTER TABLE segments DROP COLUMN {name}" for name in ("moving_ms", "first_cm", "last_cm")),
-        "ALTER TABLE segments ADD COLUMN told_by INTEGER NOT NULL DEFAULT 0",
-        *(f"ALTER TABLE segments ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0" for name in BAND_COLUMNS),
-        *(
-            f"ALTER TABLE segments ADD COLUMN {name} BIGINT DEFAULT 0"
-            for name in ("first_turn_cm", "last_turn_cm", "first_run", "last_run")
-        ),
-        "ALTER TABLE tracks ADD COLUMN mode VARCHAR NOT NULL DEFAULT ''",
-        f"""
-        UPDATE segments SET gain_cm = coalesce(gain_cm, 0), loss_cm = coalesce(loss_cm, 0),
-                            min_cm = coalesce(min_cm, {NOWHERE_CM}), max_cm = coalesce(max_cm, -{NOWHERE_CM})
-        """,
-        _LIST_ALL,
-    ),
-}
-"""What makes the tables of the next version of those of each version, apart from tables and views that are new."""
 
 # An item is the first of its device, or still going on, if nothing that is no noise was recorded before or after it,
 # however late that came in: nothing but looking tells, so neither is ever stored.

@@ -8,7 +8,6 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,11 +22,10 @@ from tests import reference, strategies, world
 from tests.reference import Point, Track
 from tests.strategies import DAY_MS, MINUTE_MS
 from trackgen_core import database, generation, parallel
-from trackgen_core.database import Database, DatabaseError
+from trackgen_core.database import DatabaseError
 from trackgen_core.failures import Backoff, classify
 from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan
 from trackgen_core.parallel import WindowFailure, do_windows
-from trackgen_core.schema import SCHEMA_VERSION, VIEWS
 from trackgen_core.settings import Settings, SettingsError
 from trackgen_core.store import STAGES, Stage, Store, version_ms
 from trackgen_core.verification import lost_points, overlaps, wrong_tracks
@@ -726,101 +724,3 @@ SQL = ("SELECT", {})
 )
 def test_kinds_of_failures(error: BaseException, kind: str) -> None:
     assert classify(error) == kind
-
-
-# An older database
-
-VERSION_1 = """
-CREATE TABLE schema_version (version INTEGER NOT NULL, PRIMARY KEY (version));
-CREATE TABLE users (user_id INTEGER NOT NULL, name VARCHAR NOT NULL, settings VARCHAR DEFAULT '{}' NOT NULL,
-    PRIMARY KEY (user_id), UNIQUE (name));
-CREATE TABLE settings_used (settings_id VARCHAR NOT NULL, settings VARCHAR NOT NULL, PRIMARY KEY (settings_id));
-CREATE TABLE devices (device_id INTEGER NOT NULL, user_id INTEGER NOT NULL, name VARCHAR NOT NULL,
-    PRIMARY KEY (device_id), UNIQUE (user_id, name), FOREIGN KEY(user_id) REFERENCES users (user_id));
-CREATE TABLE dirty_days (stage VARCHAR NOT NULL, user_id INTEGER NOT NULL, day INTEGER NOT NULL,
-    version BIGINT NOT NULL, PRIMARY KEY (stage, user_id, day), FOREIGN KEY(user_id) REFERENCES users (user_id))
-    WITHOUT ROWID;
-CREATE TABLE points (device_id INTEGER NOT NULL, time_ms BIGINT NOT NULL, lon FLOAT NOT NULL, lat FLOAT NOT NULL,
-    altitude FLOAT, accuracy FLOAT, speed FLOAT, PRIMARY KEY (device_id, time_ms, lon, lat),
-    FOREIGN KEY(device_id) REFERENCES devices (device_id)) WITHOUT ROWID;
-CREATE TABLE segments (device_id INTEGER NOT NULL, day INTEGER NOT NULL, number INTEGER NOT NULL,
-    first_ms BIGINT NOT NULL, first_lon FLOAT NOT NULL, first_lat FLOAT NOT NULL, last_ms BIGINT NOT NULL,
-    last_lon FLOAT NOT NULL, last_lat FLOAT NOT NULL, points INTEGER NOT NULL, length_mm BIGINT NOT NULL,
-    gain_cm BIGINT, loss_cm BIGINT, min_cm BIGINT, max_cm BIGINT, first_cm BIGINT, last_cm BIGINT,
-    settings_id VARCHAR NOT NULL, digest BIGINT NOT NULL, path BLOB NOT NULL, PRIMARY KEY (device_id, day, number),
-    FOREIGN KEY(device_id) REFERENCES devices (device_id),
-    FOREIGN KEY(settings_id) REFERENCES settings_used (settings_id));
-CREATE TABLE tracks (track_id VARCHAR NOT NULL, device_id INTEGER NOT NULL, started_ms BIGINT NOT NULL,
-    ended_ms BIGINT NOT NULL, start_lon FLOAT NOT NULL, start_lat FLOAT NOT NULL, end_lon FLOAT NOT NULL,
-    end_lat FLOAT NOT NULL, points INTEGER NOT NULL, length_mm BIGINT NOT NULL, duration_ms BIGINT NOT NULL,
-    avg_speed_kmh FLOAT NOT NULL, elevation_gain_cm BIGINT, elevation_loss_cm BIGINT, elevation_min_cm BIGINT,
-    elevation_max_cm BIGINT, break_reason VARCHAR NOT NULL, settings_id VARCHAR NOT NULL, digest BIGINT NOT NULL,
-    path BLOB NOT NULL, PRIMARY KEY (track_id), FOREIGN KEY(device_id) REFERENCES devices (device_id),
-    FOREIGN KEY(settings_id) REFERENCES settings_used (settings_id));
-CREATE INDEX tracks_by_start ON tracks (device_id, started_ms);
-"""
-"""The tables as version 1 made them; its views were those of today."""
-
-
-def columns(path: Path) -> dict[str, set[tuple[object, ...]]]:
-    """Name, type, whether it must be known, and place in the key of the columns of each table."""
-    connection = sqlite3.connect(path)
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    told = {name: connection.execute(f"PRAGMA table_info({name})").fetchall() for name in tables}
-    connection.close()
-    return {name: {(*row[1:4], row[5]) for row in rows} for name, rows in told.items()}
-
-
-@pytest.fixture
-def version_1(tmp_path: Path) -> Path:
-    """A database as version 1 left it, with something to do for one of its users."""
-    store = world.open_store(tmp_path / "new")
-    world.add(store, history(["anna"]))
-    do(store)
-    world.add(store, history(["bob"]))
-    store.database.close()
-    path = tmp_path / "trackgen.db"
-    connection = sqlite3.connect(path)
-    connection.executescript(VERSION_1)
-    for name, query in VIEWS.items():
-        connection.execute(f"CREATE VIEW {name} AS {database.spell(query, 'sqlite')}")
-    connection.execute("ATTACH ? AS new", (str(tmp_path / "new" / "trackgen.db"),))
-    with connection:
-        for table, known in columns(path).items():
-            names = ", ".join(str(name) for name, *_ in known)
-            values = ", ".join("NULL" if name in ("first_cm", "last_cm") else str(name) for name, *_ in known)
-            connection.execute(f"INSERT INTO {table} ({names}) SELECT {values} FROM new.{table}")
-        connection.execute("UPDATE schema_version SET version = 1")
-    connection.close()
-    return path
-
-
-def test_a_database_of_version_1_is_brought_up_to_date(version_1: Path, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(3) as pool:
-        store, *_ = pool.map(world.open_store, [tmp_path] * 3)
-    assert world.rows(store, "schema_version") == [(SCHEMA_VERSION,)]
-    assert columns(version_1) == columns(tmp_path / "new" / "trackgen.db")
-    with store.read() as connection:
-        entries = store.dirty(connection, "segments").to_dict("records")
-    # Bob's days were listed before; those of Anna were made without noise and stays.
-    assert sorted((entry["user_id"], entry["day"]) for entry in entries) == [
-        (user_id, DAY + day) for user_id in (1, 2) for day in range(6)
-    ]
-    for entry in entries:
-        assert entry["listed_ms"] == version_ms(entry["version"]) > 0
-        assert (entry["is_change"], entry["attempts"]) == (1, 0)
-    assert dead(store) == []
-    assert do(store) == []
-    assert world.tracks(store) == reference.tracks(history(["anna", "bob"]), {})[0]
-
-
-@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1])
-def test_other_versions_are_refused(version_1: Path, version: int) -> None:
-    before = columns(version_1)
-    connection = sqlite3.connect(version_1)
-    with connection:
-        connection.execute("UPDATE schema_version SET version = ?", (version,))
-    connection.close()
-    with pytest.raises(DatabaseError, match=f"schema {version}"):
-        Database(f"sqlite:///{version_1}")
-    assert columns(version_1) == before

@@ -1,0 +1,23 @@
+"""What Alembic runs for every command: the settings that all of them share."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy.schema import SchemaItem
+
+from trackgen_core.schema import metadata, schema_revision
+
+
+def is_ours(_item: SchemaItem, _name: str | None, kind: str, reflected: bool, counterpart: SchemaItem | None) -> bool:
+    """Leave alone the tables in the database that `schema` does not know."""
+    return not (kind == "table" and reflected and counterpart is None)
+
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=schema_revision.name,
+    include_object=is_ours,
+)
+with context.begin_transaction():
+    context.run_migrations()
