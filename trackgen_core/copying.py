@@ -56,19 +56,25 @@ def copy_out(
     next_row = connection.pgconn.get_copy_data  # half of the time that psycopg's own iteration takes
     buffer, ends = bytearray(), array("q")
     unread = len(HEADER)
-    while (received := next_row(0))[0] >= 0:
-        row = received[1][unread:] if unread else received[1]
-        unread = 0
-        if len(row) == len(TRAILER):
-            continue
-        buffer += row
-        ends.append(len(buffer))
-        if len(ends) == rows:
-            yield _decoded(buffer, ends, dtypes)
-            buffer, ends = bytearray(), array("q")
-    while ended := connection.pgconn.get_result():
-        if ended.status != ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(ended)
+    broken = None
+    try:
+        while (received := next_row(0))[0] >= 0:
+            row = received[1][unread:] if unread else received[1]
+            unread = 0
+            if len(row) == len(TRAILER):
+                continue
+            buffer += row
+            ends.append(len(buffer))
+            if len(ends) == rows:
+                yield _decoded(buffer, ends, dtypes)
+                buffer, ends = bytearray(), array("q")
+    except psycopg.OperationalError as error:
+        broken = error  # unless the server says more
+    failed = [ended for ended in iter(connection.pgconn.get_result, None) if ended.status != ExecStatus.COMMAND_OK]
+    if failed:
+        raise psycopg.errors.error_from_result(failed[0]) from broken
+    if broken:
+        raise broken
     if ends:
         yield _decoded(buffer, ends, dtypes)
 

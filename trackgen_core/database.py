@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -36,8 +36,12 @@ from trackgen_core.schema import REVISION, VIEWS, metadata, schema_revision
 BUSY_TIMEOUT_MS: Final = 120_000
 """How long a writer waits for the others; a bulk window writes for a second or two."""
 
-WRITERS_LOCK: Final = int.from_bytes(b"trackgen")
-"""The advisory lock that writers to PostgreSQL hold in turn."""
+WRITERS_LOCK: Final = int.from_bytes(b"trck")
+"""The class of the advisory locks that writers to PostgreSQL hold: all of them lock number `EVERYBODY`, those who write
+for some users only with others, and then the numbers of these users, modulo `USER_LOCKS`."""
+EVERYBODY: Final = -1
+USER_LOCKS: Final = 64
+"""So a writer needs no more locks than that, however many users it writes for."""
 
 FETCH_ROWS: Final = 50_000
 FETCH_AT_ONCE: Final = 1_000
@@ -117,9 +121,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Open a transaction that writes; writers take turns from its first statement on."""
-        with self.engine.connect().execution_options(trackgen_writes=True) as connection, connection.begin():
+    def write(self, user_ids: Collection[int] | None = None) -> Iterator[Connection]:
+        """Open a transaction that writes for some users, by default for all.
+
+        Writers for the same users take turns from its first statement on; in SQLite, all do.
+        """
+        with self.engine.connect() as connection, writing(connection, user_ids).begin():
             yield connection
 
     def close(self) -> None:
@@ -152,6 +159,41 @@ class Database:
                 upgrade(connection)
             for name, query in VIEWS.items():
                 connection.exec_driver_sql(f"CREATE VIEW {name} AS {spell(query, connection.dialect.name)}")
+
+
+def writing(connection: Connection, user_ids: Collection[int] | None = None) -> Connection:
+    """Make a connection one whose transactions write for some users, by default for all."""
+    return connection.execution_options(trackgen_writes=True, trackgen_users=user_ids)
+
+
+def lock_users(connection: Connection, user_ids: Collection[int]) -> None:
+    """Wait until nobody else writes for some users, in a transaction that writes."""
+    if connection.dialect.name == "postgresql" and user_ids:
+        numbers = sorted({user_id % USER_LOCKS for user_id in user_ids})
+        connection.exec_driver_sql(
+            f"SELECT pg_advisory_xact_lock({WRITERS_LOCK}, number) FROM unnest(ARRAY{numbers}) AS number"
+        )
+
+
+def make_months(connection: Connection, days: pd.Series) -> None:
+    """Make the partitions of points that are missing for some days, counted from 1970-01-01; in PostgreSQL.
+
+    What other programs have put into the partition for everything else moves into them.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    for month in pd.to_datetime(days.unique(), unit="D").to_period("M").unique():
+        name = f"points_{month:%Y_%m}"
+        if connection.exec_driver_sql(f"SELECT to_regclass('{name}')").scalar() is not None:
+            continue
+        lo_ms, hi_ms = (one.start_time.value // 1_000_000 for one in (month, month + 1))
+        for statement in (
+            f"CREATE TABLE {name} (LIKE points INCLUDING ALL)",
+            f"WITH moved AS (DELETE FROM points_other WHERE time_ms >= {lo_ms} AND time_ms < {hi_ms} RETURNING *) "
+            f"INSERT INTO {name} SELECT * FROM moved",
+            f"ALTER TABLE points ATTACH PARTITION {name} FOR VALUES FROM ({lo_ms}) TO ({hi_ms})",
+        ):
+            connection.exec_driver_sql(statement)
 
 
 SPELLINGS: Final = {
@@ -339,7 +381,13 @@ def _open_postgresql(url: URL) -> Engine:
 
     def begin(connection: Connection) -> None:
         if _writes(connection):
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
+            user_ids = connection.get_execution_options().get("trackgen_users")
+            kind = "" if user_ids is None else "_shared"
+            connection.exec_driver_sql(
+                f"SELECT pg_advisory_xact_lock{kind}({WRITERS_LOCK}, {EVERYBODY}), "
+                "set_config('trackgen.lists_days', 'yes', true)"
+            )
+            lock_users(connection, user_ids or ())
         else:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from trackgen_core.segmentation import (
     segment,
 )
 from trackgen_core.settings import Settings
-from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store
+from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
 
 DAYS_PER_WINDOW: Final = 32
 """Days whose segments are made and replaced together."""
@@ -154,7 +154,7 @@ def make_segments(store: Store, window: Window) -> WindowResult:
         ]
     segments = pd.concat([one.segments for one in made], ignore_index=True) if made else empty_segments()
     noise = pd.concat([one.noise for one in made], ignore_index=True) if made else pd.DataFrame(columns=[*NOISE_DTYPES])
-    with store.write() as connection:
+    with store.write(window.user_ids) as connection:
         store.note_settings(connection, set(settings_of.values()))
         store.replace_segments(connection, segments, noise.astype(NOISE_DTYPES), user_of, claimed)
 
@@ -165,25 +165,63 @@ def make_segments(store: Store, window: Window) -> WindowResult:
 def make_tracks(store: Store, window: Window) -> WindowResult:
     """Rebuild every chain that touches a window, and take its days off the work list.
 
-    Chains are followed outward as far as they go; tracks that did not change are not written. All of it is one
-    transaction, and writers take turns, so two runs can do this at once. Without a listed day that is no dead letter,
-    there is nothing to do.
+    Chains are followed outward as far as they go; tracks that did not change are not written. They are made before the
+    transaction that writes them, so that others can write meanwhile, and once more inside it if they did write what
+    these are made of. So two runs can do this at once. Without a listed day that is no dead letter, there is nothing to
+    do.
     """
     started = time.perf_counter()
-    with store.write() as connection:
-        seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids, dead=False)
-        if seen.empty:
-            return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
-        chains = compare_chains(store, connection, window)
-        store.replace_items(
-            connection,
-            [*chains.gone_tracks, *chains.gone_stays],
-            _tracks_of(store, connection, chains),
-            merging.make_stays(chains.to_make, chains.devices),
-            _days_of(chains),
-        )
-        store.clear(connection, "tracks", seen)
-    return WindowResult(window, int(chains.heads["points"].sum()), time.perf_counter() - started, peak_memory_mb())
+    with store.read() as connection:
+        rebuilt = _rebuild(store, connection, window)
+    if rebuilt is None:
+        return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
+    with store.write(window.user_ids) as connection:
+        if rebuilt.made_of != _read_by(store, connection, window, rebuilt.chains):
+            rebuilt = _rebuild(store, connection, window)
+        if rebuilt:
+            chains = rebuilt.chains
+            gone = [*chains.gone_tracks, *chains.gone_stays]
+            store.replace_items(connection, gone, rebuilt.tracks, rebuilt.stays, rebuilt.days)
+            store.clear(connection, "tracks", rebuilt.seen)
+    points = int(rebuilt.chains.heads["points"].sum()) if rebuilt else 0
+    return WindowResult(window, points, time.perf_counter() - started, peak_memory_mb())
+
+
+class Rebuilt(NamedTuple):
+    """What becomes of a window's listed days."""
+
+    seen: pd.DataFrame
+    """These days, as `Store.dirty` returned them."""
+    chains: Chains
+    made_of: Any
+    """What it is made of, as `_read_by` returned it."""
+    tracks: list[tuple[pd.DataFrame, pd.DataFrame]]
+    stays: pd.DataFrame
+    days: pd.DataFrame
+
+
+def _rebuild(store: Store, connection: Connection, window: Window) -> Rebuilt | None:
+    seen = store.dirty(connection, "tracks", window.lo_day, window.hi_day, window.user_ids, dead=False)
+    if seen.empty:
+        return None
+    chains = compare_chains(store, connection, window)
+    return Rebuilt(
+        seen,
+        chains,
+        _read_by(store, connection, window, chains),
+        list(_tracks_of(store, connection, chains)),
+        merging.make_stays(chains.to_make, chains.devices),
+        _days_of(chains),
+    )
+
+
+def _read_by(store: Store, connection: Connection, window: Window, chains: Chains) -> Any:  # noqa: ANN401 - to compare
+    """Return what tells whether the chains of a window would be the same once more."""
+    return (
+        signatures(store.segment_keys(connection, chains.spans)).to_dict(),
+        store.edits(connection, window.user_ids).to_dict("list"),
+        store.settings_of(connection, window.user_ids),
+    )
 
 
 class Chains(NamedTuple):
@@ -198,6 +236,8 @@ class Chains(NamedTuple):
     gone_stays: list[str]
     devices: pd.DataFrame
     settings_of: dict[int, Settings]
+    spans: pd.DataFrame
+    """Where segments were looked at: the columns of `store.SPAN_DTYPES`."""
 
 
 def compare_chains(store: Store, connection: Connection, window: Window) -> Chains:
@@ -208,7 +248,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
     spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
     edits = store.edits(connection, window.user_ids)
-    heads, chains, old = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
+    heads, chains, old, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
     compared = items.merge(old, on=list(COMPARED), how="outer", indicator=True)
     differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY)
@@ -221,6 +261,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
         gone.loc[gone["is_stay"] == 1, "item_id"].tolist(),
         devices,
         settings_of,
+        spans,
     )
 
 
@@ -313,7 +354,7 @@ def _settle(
     user_of: dict[int, int],
     settings_of: dict[int, Settings],
     edits: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Widen spans until no chain and no stored track crosses their edges.
 
     Returns
@@ -325,8 +366,10 @@ def _settle(
         These chains.
     old : DataFrame
         The stored tracks and stays that touch the widened spans, with the columns of `store.ITEM_DTYPES`.
+    read : DataFrame
+        What was looked at for that: spans, with a day and more on either side.
     """
-    settled_heads, settled_chains, settled_items = [], [], []
+    settled: list[tuple[pd.DataFrame, ...]] = []
     chains_so_far, reach_ms = 0, 2 * MS_PER_DAY - 1
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
@@ -343,12 +386,12 @@ def _settle(
         cut |= wider["hi_ms"] > read["hi_ms"] - MS_PER_DAY
         whole = wider[~cut]
         touching = _touching(chains, whole)["chain"]
-        settled_heads.append(heads[heads["chain"].isin(touching)])
-        settled_chains.append(every_chain[every_chain.index.isin(touching)])
-        settled_items.append(_touching(old, whole)[list(old.columns)])
+        touching_chains = every_chain[every_chain.index.isin(touching)]
+        touching_items = _touching(old, whole)[list(old.columns)]
+        settled.append((heads[heads["chain"].isin(touching)], touching_chains, touching_items, read[~cut]))
         if not cut.any():
-            heads, items = (pd.concat(parts, ignore_index=True) for parts in (settled_heads, settled_items))
-            return heads, pd.concat(settled_chains), items
+            heads, chains, items, spans = (pd.concat(parts) for parts in zip(*settled, strict=True))
+            return heads.reset_index(drop=True), chains, items.reset_index(drop=True), spans
         spans = wider[cut].reset_index(drop=True)
         reach_ms *= 2
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, select, text
 
-from trackgen_core.database import bulk_insert, fetch_frame, insert_ignore
+from trackgen_core.database import bulk_insert, fetch_frame, fill, insert_ignore, lock_users, make_months, writing
 from trackgen_core.points import MS_PER_DAY, validate
 from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
 from trackgen_core.schema import devices, users
@@ -163,25 +163,40 @@ class Incoming:
 
     def commit(self) -> int:
         """Add what was collected, list the days it changes as work, and return how many points are new."""
-        connection = self.connection.execution_options(trackgen_writes=True)
+        connection = writing(self.connection, ())
         with connection.begin():
-            connection.exec_driver_sql("DELETE FROM owners")
-            bulk_insert(connection, "owners", {"owner": self.owners.values(), "device_id": self._device_ids()})
+            found = self._find_devices()
+            lock_users(connection, {user_id for user_id, _ in found.values()})
+            device_ids = [found[owner][1] for owner in self.owners]
+            fill(connection, "owners", {"owner": self.owners.values(), "device_id": device_ids})
             connection.exec_driver_sql("DELETE FROM fresh")
             connection.exec_driver_sql(_FIND_FRESH)
+            touched = fetch_frame(connection, text(_FRESH_DAYS), TOUCHED_DTYPES)
+            make_months(connection, touched["day"])
             connection.exec_driver_sql(_ADD_FRESH)
-            self.store.mark_touched(connection, fetch_frame(connection, text(_FRESH_DAYS), TOUCHED_DTYPES))
+            self.store.mark_touched(connection, touched)
             return int(connection.exec_driver_sql("SELECT coalesce(sum(is_new), 0) FROM fresh").scalar_one())
 
-    def _device_ids(self) -> list[int]:
-        ids = []
-        for user, device in self.owners:
-            self.connection.execute(insert_ignore(self.connection, users).values(name=user))
-            user_id = self.connection.scalar(select(users.c.user_id).where(users.c.name == user))
-            self.connection.execute(insert_ignore(self.connection, devices).values(user_id=user_id, name=device))
-            where = (devices.c.user_id == user_id, devices.c.name == device)
-            ids.append(self.connection.execute(select(devices.c.device_id).where(*where)).scalar_one())
-        return ids
+    def _find_devices(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return the ids of users and devices by their names; those that are new are added."""
+        names = {user for user, _ in self.owners}
+        wanted = (
+            select(users.c.name, devices.c.name, users.c.user_id, devices.c.device_id)
+            .select_from(users.outerjoin(devices))
+            .where(users.c.name.in_(names))
+        )
+        while True:
+            rows = self.connection.execute(wanted).all()
+            found = {(user, device): (user_id, device_id) for user, device, user_id, device_id in rows}
+            user_ids = {user: user_id for user, _, user_id, _ in rows}
+            missing = [owner for owner in self.owners if owner not in found]
+            if unknown := sorted(names - set(user_ids)):
+                self.connection.execute(insert_ignore(self.connection, users), [{"name": name} for name in unknown])
+            elif missing:
+                new = [{"user_id": user_ids[user], "name": device} for user, device in missing]
+                self.connection.execute(insert_ignore(self.connection, devices), new)
+            else:
+                return found
 
 
 def _import_source(

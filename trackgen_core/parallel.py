@@ -70,7 +70,7 @@ def do_windows(
     store : Store
         The store; workers open their own connections to its database.
     stage : {"segments", "tracks"}
-        What to make. Tracks are made one window after the other, since their writers take turns anyway.
+        What to make.
     windows : sequence of Window
         What to do. A window that fails does not keep the others from being done.
     workers : int
@@ -85,7 +85,7 @@ def do_windows(
     """
     queue = _Queue(store, stage, windows, backoff)
     started = time.monotonic()
-    while queue and (stage == "tracks" or workers == 1 or time.monotonic() - started < TRIAL_S):
+    while queue and (workers == 1 or time.monotonic() - started < TRIAL_S):
         yield from queue.settle(_do(store, stage, queue.wait()))
     if queue:
         yield from _do_with_workers(queue, workers)
@@ -170,7 +170,7 @@ class _Queue:
             return failure
         window, (user_id,) = failure.window, failure.window.user_ids
         try:
-            with self.store.write() as connection:
+            with self.store.write([user_id]) as connection:
                 self.store.note_failure(
                     connection, self.stage, user_id, window.lo_day, failure.version, failure.attempts, failure.error
                 )
@@ -189,7 +189,7 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
             while len(queue.ready) > 1 and not broken and len(handed) < AHEAD * (workers - 1):
                 window = queue.ready.popleft()
                 try:
-                    handed[pool.submit(_do_in_worker, store.database.url, window)] = window
+                    handed[pool.submit(_do_in_worker, store.database.url, stage, window)] = window
                 except BrokenProcessPool:
                     broken.append(window)
             if mine := queue.take():
@@ -245,7 +245,7 @@ def _do_apart(store: Store, stage: Stage, window: Window) -> WindowResult | Wind
                 pool.submit(os.getpid).result()
             except BrokenProcessPool as error:
                 raise ChildProcessError("worker processes die as soon as they are started") from error
-            return pool.submit(_do_in_worker, store.database.url, window).result()
+            return pool.submit(_do_in_worker, store.database.url, stage, window).result()
     except Exception as error:  # noqa: BLE001 - as above
         return _failure(window, error, version)
 
@@ -282,9 +282,9 @@ def _die_with(parent: int) -> None:
 _open = cache(open_store)
 
 
-def _do_in_worker(url: str, window: Window) -> WindowResult | WindowFailure:
+def _do_in_worker(url: str, stage: Stage, window: Window) -> WindowResult | WindowFailure:
     try:
         store = _open(url)  # not when the worker starts: if the database is away, that is no reason to die
     except Exception as error:  # noqa: BLE001 - as above
         return _failure(window, error, None)
-    return _do(store, "segments", window)
+    return _do(store, stage, window)

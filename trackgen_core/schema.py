@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Column,
     Float,
@@ -21,12 +22,13 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    event,
 )
 
 from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
@@ -73,6 +75,7 @@ points = Table(
     # The key is the order in which everything reads points; SQLite keeps the table itself in that order.
     PrimaryKeyConstraint("device_id", "time_ms", "lon", "lat"),
     sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (time_ms)",  # by months (UTC), as they are imported
 )
 
 dirty_days = Table(
@@ -236,6 +239,57 @@ item_days = Table(
     Index("item_days_by_day", "local_day", "user_id"),
 )
 """The share that each track and stay has in each day, written and deleted together with it."""
+
+POINTS_DDL: Final = (
+    # What other programs add of months that nothing was imported of.
+    "CREATE TABLE points_other PARTITION OF points DEFAULT",
+    """
+    CREATE FUNCTION list_touched_days() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
+        WITH days AS (
+            SELECT device_id, time_ms / 86400000 AS day, min(time_ms) AS lo_ms, max(time_ms) AS hi_ms
+            FROM touched GROUP BY device_id, time_ms / 86400000
+        ), with_neighbours AS (  -- in whose buffers of six hours these points lie
+            SELECT device_id, day FROM days
+            UNION ALL
+            SELECT device_id, day - 1 FROM days WHERE EXISTS (
+                SELECT FROM points AS p WHERE p.device_id = days.device_id
+                AND p.time_ms BETWEEN days.lo_ms - 21600000 AND days.day * 86400000 - 1)
+            UNION ALL
+            SELECT device_id, day + 1 FROM days WHERE EXISTS (
+                SELECT FROM points AS p WHERE p.device_id = days.device_id
+                AND p.time_ms BETWEEN (days.day + 1) * 86400000 AND days.hi_ms + 21600000)
+        ), version AS MATERIALIZED (
+            SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms,
+                   floor(random() * 1048576)::bigint AS token
+        )
+        SELECT DISTINCT 'segments', user_id, day, ms << 20 | token, ms, 1
+        FROM with_neighbours JOIN devices USING (device_id) CROSS JOIN version ORDER BY user_id, day
+        ON CONFLICT (stage, user_id, day)
+        DO UPDATE SET version = excluded.version, is_change = 1, attempts = 0, error = NULL;
+        RETURN NULL;
+    END $$
+    """,
+    *(
+        f"CREATE TRIGGER points_{name} AFTER {operation} ON points REFERENCING {rows} TABLE AS touched "
+        "FOR EACH STATEMENT WHEN (current_setting('trackgen.lists_days', true) IS DISTINCT FROM 'yes') "
+        "EXECUTE FUNCTION list_touched_days()"
+        for name, operation, rows in (
+            ("inserted", "INSERT", "NEW"),
+            ("deleted", "DELETE", "OLD"),
+            ("changed_from", "UPDATE", "OLD"),
+            ("changed_to", "UPDATE", "NEW"),
+        )
+    ),
+)
+"""What follows the table of points in PostgreSQL: triggers list the days of points that other programs write.
+
+Writers of Trackgen list them themselves, and say so in the variable `trackgen.lists_days`.
+"""
+
+for statement in POINTS_DDL:
+    event.listen(metadata, "after_create", DDL(statement.replace("%", "%%")).execute_if(dialect="postgresql"))
 
 # An item is the first of its device, or still going on, if nothing that is no noise was recorded before or after it,
 # however late that came in: nothing but looking tells, so neither is ever stored.

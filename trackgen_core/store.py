@@ -758,17 +758,26 @@ class Store:
 
     def segment_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         """Return the segments, without paths, that touch `spans`; sorted as `merging` wants them."""
+        return self._segments_in(connection, spans, HEAD_DTYPES, "ORDER BY s.device_id, s.day, s.number")
+
+    def _segments_in(
+        self, connection: Connection, spans: pd.DataFrame, dtypes: Mapping[str, Any], order: str = ""
+    ) -> pd.DataFrame:
         fill(connection, "spans", spans[list(SPAN_DTYPES)])
         query = text(
             f"""
-            SELECT {", ".join(f"s.{name}" for name in HEAD_DTYPES)} FROM spans JOIN segments AS s
+            SELECT {", ".join(f"s.{name}" for name in dtypes)} FROM spans JOIN segments AS s
               ON s.device_id = spans.device_id
              AND s.day BETWEEN spans.lo_ms / {MS_PER_DAY} AND spans.hi_ms / {MS_PER_DAY}
-            ORDER BY s.device_id, s.day, s.number
+            {order}
             """
         )
-        frames = fetch_columns(connection, query, HEAD_DTYPES)
-        return pd.concat([empty_segments()[[*HEAD_DTYPES]], *frames], ignore_index=True)
+        frames = fetch_columns(connection, query, dtypes)
+        return pd.concat([empty_segments()[[*dtypes]], *frames], ignore_index=True)
+
+    def segment_keys(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
+        """Return what tells the segments that touch `spans` from others: the columns of `KEY_DTYPES`."""
+        return self._segments_in(connection, spans, KEY_DTYPES)
 
     def segment_paths(self, connection: Connection, heads: pd.DataFrame) -> pd.DataFrame:
         """Return the `path` of each of some segments, by `device_id`, `day` and `number`."""
@@ -819,17 +828,9 @@ class Store:
         device_days = claimed[["user_id", "day"]].merge(by_user, on="user_id")
         made = made[np.isin(_keys(made), _keys(device_days))]
 
-        fill(connection, "spans", _day_spans(device_days))
-        query = text(
-            f"""
-            SELECT {", ".join(f"s.{name}" for name in KEY_DTYPES)} FROM spans JOIN segments AS s
-              ON s.device_id = spans.device_id
-             AND s.day BETWEEN spans.lo_ms / {MS_PER_DAY} AND spans.hi_ms / {MS_PER_DAY}
-            """
-        )
-        stored = pd.concat([empty_segments()[[*KEY_DTYPES]], *fetch_columns(connection, query, KEY_DTYPES)])
+        stored = self.segment_keys(connection, _day_spans(device_days))
         stored = stored[np.isin(_keys(stored), _keys(device_days))]
-        differences = pd.concat([_signatures(made), -_signatures(stored)]).groupby(level=0).sum()
+        differences = pd.concat([signatures(made), -signatures(stored)]).groupby(level=0).sum()
         changed = differences.index[differences != 0].to_numpy()
         if len(changed):
             days = pd.DataFrame({"device_id": changed >> DAY_BITS, "day": changed & (1 << DAY_BITS) - 1})
@@ -1014,7 +1015,7 @@ class Store:
         connection : Connection
             A transaction that writes.
         gone : collection of str
-            Ids of tracks and stays.
+            Ids of tracks and stays; of those that are made, others may have written the same meanwhile.
         made_tracks : iterable of (DataFrame, DataFrame)
             Tracks and their legs: the columns of `TRACK_DTYPES` and `LEG_DTYPES`.
         made_stays : DataFrame
@@ -1022,14 +1023,9 @@ class Store:
         days : DataFrame
             The shares of all of them in days: the columns of `ITEM_DAY_DTYPES`.
         """
-        for ids, keys in (
-            (list(gone), (tracks.c.track_id, stays.c.stay_id)),
-            (list({*gone, *days["item_id"]}), (legs.c.track_id, item_days.c.item_id)),
-        ):
-            if ids:
-                fill(connection, "gone", {"item_id": ids})
-                for key in keys:
-                    connection.execute(delete(key.table).where(key.in_(text("SELECT item_id FROM gone"))))
+        fill(connection, "gone", {"item_id": list({*gone, *days["item_id"]})})
+        for key in (tracks.c.track_id, stays.c.stay_id, legs.c.track_id, item_days.c.item_id):
+            connection.execute(delete(key.table).where(key.in_(text("SELECT item_id FROM gone"))))
         for track_frame, leg_frame in made_tracks:
             bulk_insert(connection, "tracks", track_frame)
             bulk_insert(connection, "legs", leg_frame)
@@ -1182,6 +1178,14 @@ class Store:
 _same_point = and_(*(points.c[name] == noise.c[name] for name in ("device_id", "time_ms", "lon", "lat")))
 
 
+def signatures(segments: pd.DataFrame) -> pd.Series:
+    """Return, by the `_keys` of days of devices, what tells their segments from others."""
+    codes, settings_ids = pd.factorize(segments["settings_id"])
+    settings = np.array([int(settings_id, 16) for settings_id in settings_ids], np.uint64).view(np.int64)
+    words = (segments[name].to_numpy("int64") for name in ("number", "digest"))
+    return pd.Series(mixed(*words, settings[codes]), _keys(segments)).groupby(level=0).sum()
+
+
 def version_ms(version: int) -> int:
     """Return when a token of the work list was made."""
     return version >> 20
@@ -1230,14 +1234,6 @@ def _keys(days: pd.DataFrame, owner: str = "device_id") -> IntArray:
     """Return days of devices, or of users, as one number each."""
     keys: IntArray = days[owner].to_numpy("int64") << DAY_BITS | days["day"].to_numpy("int64")
     return keys
-
-
-def _signatures(segments: pd.DataFrame) -> pd.Series:
-    """Return, by the `_keys` of days of devices, what tells their segments from others."""
-    codes, settings_ids = pd.factorize(segments["settings_id"])
-    settings = np.array([int(settings_id, 16) for settings_id in settings_ids], np.uint64).view(np.int64)
-    words = (segments[name].to_numpy("int64") for name in ("number", "digest"))
-    return pd.Series(mixed(*words, settings[codes]), _keys(segments)).groupby(level=0).sum()
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -101,3 +105,93 @@ def test_a_database_is_made_once_and_others_are_refused(databases: postgres.Data
     with pytest.raises(DatabaseError) as failure:
         Database("postgresql://me:secret@127.0.0.1:1/trackgen")
     assert "secret" not in str(failure.value)
+
+
+def foreign(url: str, *statements: str) -> None:
+    """What another program does, in a transaction of its own."""
+    with psycopg.connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def listed(store: Store) -> list[tuple[int, int]]:
+    with store.read() as connection:
+        entries = store.dirty(connection, "segments")
+    return list(zip(entries["user_id"].tolist(), entries["day"].tolist(), strict=True))
+
+
+def partitions(store: Store) -> list[str]:
+    with store.read() as connection:
+        query = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'points'::regclass ORDER BY 1"
+        return list(connection.exec_driver_sql(query).scalars())
+
+
+def test_days_of_points_that_others_write_are_listed(databases: postgres.Databases) -> None:
+    url = databases.new()
+    store = Store(Database(url))
+    day, hour = 86_400_000, 3_600_000
+    foreign(
+        url,
+        "INSERT INTO users (name) VALUES ('anna'), ('bob')",
+        "INSERT INTO devices (user_id, name) VALUES (1, 'phone'), (2, '')",
+        f"INSERT INTO points (device_id, time_ms, lon, lat) SELECT 1 + n % 2, {19_800 * day + 12 * hour} + n, 9, 48 "
+        "FROM generate_series(0, 9) AS n",
+    )
+    assert listed(store) == [(1, 19_800), (2, 19_800)]
+    world.generate(store)
+    assert listed(store) == []
+
+    # In the six hours behind midnight, the day before is listed if it has points in its last six hours, or else not.
+    foreign(url, f"INSERT INTO points (device_id, time_ms, lon, lat) VALUES (1, {19_801 * day + hour}, 9, 48)")
+    assert listed(store) == [(1, 19_801)]
+    foreign(url, f"INSERT INTO points (device_id, time_ms, lon, lat) VALUES (1, {19_801 * day - hour}, 9, 48)")
+    assert listed(store) == [(1, 19_800), (1, 19_801)]
+    world.generate(store)
+    foreign(url, f"UPDATE points SET time_ms = time_ms + {5 * day} WHERE time_ms = {19_801 * day - hour}")
+    assert listed(store) == [(1, 19_800), (1, 19_801), (1, 19_805)]
+    world.generate(store)
+    foreign(url, "DELETE FROM points WHERE device_id = 2")
+    assert listed(store) == [(2, 19_800)]
+    world.generate(store)
+    assert world.rows(store, "tracks") != []
+    store.database.close()
+
+
+def test_points_are_kept_by_month(databases: postgres.Databases) -> None:
+    url = databases.new()
+    store = Store(Database(url))
+    foreign(
+        url,
+        "INSERT INTO users (name) VALUES ('anna')",
+        "INSERT INTO devices (user_id, name) VALUES (1, 'phone')",
+        "INSERT INTO points (device_id, time_ms, lon, lat) VALUES (1, 1710000000000, 9, 48), (1, 1720000000000, 9, 48)",
+    )
+    assert partitions(store) == ["points_other"]
+    march_ms, april_ms = 1_709_251_200_000, 1_711_929_600_000
+    points = pd.DataFrame(
+        {"time_ms": [march_ms, april_ms - 1, march_ms - 1], "lon": 9.0, "lat": 48.0, "user": "anna", "device": "phone"}
+    )
+    assert add_points(store, points.assign(altitude=np.nan, accuracy=np.nan, speed=np.nan)) == 3
+    assert partitions(store) == ["points_2024_02", "points_2024_03", "points_other"]
+    counts = [world.rows(store, f"(SELECT count(*) FROM {name})")[0][0] for name in partitions(store)]
+    assert counts == [1, 3, 1]
+    assert len(world.rows(store, "points")) == 5
+    store.database.close()
+
+
+def test_writers_for_other_users_do_not_wait(databases: postgres.Databases) -> None:
+    store = Store(Database(databases.new()))
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    def write(user_ids: list[int] | None) -> None:
+        with store.write(user_ids) as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    with ThreadPoolExecutor() as pool, store.write([1, 2]) as connection:
+        connection.exec_driver_sql("SELECT 1")
+        pool.submit(write, [3, 4]).result(timeout=20)
+        for waiting in (pool.submit(write, [2]), pool.submit(write, None)):
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        assert connection.exec_driver_sql(waits).scalar_one() == 2
+    store.database.close()
