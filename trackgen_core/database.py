@@ -319,7 +319,11 @@ def _frame(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.Dat
     plain = [(name, dtype if dtype in ("int64", "float64") else "object") for name, dtype in dtypes.items()]
     # Taken one by one, rows do not pile up as objects that the garbage collector walks over again and again.
     records = np.fromiter(rows, np.dtype(plain))  # None becomes NaN
-    return pd.DataFrame({name: pd.Series(records[name], dtype=dtype, copy=True) for name, dtype in dtypes.items()})
+    columns = {
+        name: records[name].copy() if dtype in ("int64", "float64") else pd.array(records[name], dtype=dtype)
+        for name, dtype in dtypes.items()
+    }
+    return pd.DataFrame(columns)
 
 
 def _python_values(series: pd.Series) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -32,7 +32,11 @@ from trackgen_core.settings import Settings
 from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
 
 DAYS_PER_WINDOW: Final = 32
-"""Days whose segments are made and replaced together."""
+"""Days that are done together where nobody has counted their points."""
+
+POINTS_PER_WINDOW: Final = 200_000
+"""Points that are done together where they were counted: many enough for a window's own time not to matter, few enough
+for memory, and for several workers to have something to do."""
 
 USER_DAYS_PER_WINDOW: Final = 2_000
 """Days times users of a window; with a fix every 30 s a day has 2 880."""
@@ -91,13 +95,27 @@ class WindowResult:
     """The most memory the process has held so far."""
 
 
-def plan(work: pd.DataFrame) -> list[Window]:
+def plan_work(
+    store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+) -> list[Window]:
+    """Cut what is listed from `lo_day` to `hi_day` and no dead letter into windows."""
+    with store.read() as connection:
+        work = store.dirty(connection, stage, lo_day, hi_day, user_ids, dead=False)
+        if len(work) <= DAYS_PER_WINDOW:
+            return plan(work)
+        count = store.count_points if stage == "segments" else store.count_segment_points
+        return plan(work, count(connection, int(work["day"].min()), int(work["day"].max()), user_ids))
+
+
+def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> list[Window]:
     """Cut the work list into windows.
 
     Parameters
     ----------
     work : DataFrame
         `user_id` and `day`, distinct pairs in the order of days.
+    points_of_day : mapping of int to int, optional
+        About how many points there are on each day.
 
     Returns
     -------
@@ -108,6 +126,11 @@ def plan(work: pd.DataFrame) -> list[Window]:
     for user_id, day in zip(work["user_id"].tolist(), work["day"].tolist(), strict=True):
         users_of_day.setdefault(day, set()).add(user_id)
 
+    def points(days: list[int]) -> int:
+        if points_of_day is None:
+            return len(days) * POINTS_PER_WINDOW // DAYS_PER_WINDOW
+        return sum(points_of_day.get(day, 0) for day in days)
+
     windows: list[Window] = []
     held: list[int] = []
     together: set[int] = set()
@@ -115,15 +138,17 @@ def plan(work: pd.DataFrame) -> list[Window]:
     def close() -> None:
         if held:
             ids = sorted(together)
-            step = max(1, USER_DAYS_PER_WINDOW // (held[-1] - held[0] + 1))
+            users = min(
+                USER_DAYS_PER_WINDOW // (held[-1] - held[0] + 1), len(ids) * POINTS_PER_WINDOW // (points(held) or 1)
+            )
+            step = max(1, users)
             windows.extend(Window(held[0], held[-1], tuple(ids[i : i + step])) for i in range(0, len(ids), step))
 
     for day in sorted(users_of_day):
         wider = together | users_of_day[day]
-        days = day - held[0] + 1 if held else 1
-        area = days * len(wider)
+        area = (day - held[0] + 1 if held else 1) * len(wider)
         filled = sum(len(users_of_day[one]) for one in held) + len(users_of_day[day])
-        if days > DAYS_PER_WINDOW or area > USER_DAYS_PER_WINDOW or filled < FILL * area:
+        if points([*held, day]) > POINTS_PER_WINDOW or area > USER_DAYS_PER_WINDOW or filled < FILL * area:
             close()
             held, together = [day], set(users_of_day[day])
         else:

@@ -328,9 +328,9 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
     merged |= dict(zip(CLIMB_COLUMNS, join_at(_climbs(segments), first, seams.climb_threshold_cm[first]), strict=True))
     if "path" in segments:
         paths = segments["path"].to_numpy()
-        merged["path"] = [b"".join(paths[a : b + 1]) for a, b in zip(first, last, strict=True)]
-    dtypes = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if name in merged}
-    return pd.DataFrame(merged)[list(dtypes)].astype(dtypes)
+        joined = [b"".join(paths[a : b + 1]) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+        merged["path"] = pd.Series(joined, dtype=object)
+    return pd.DataFrame({name: merged[name] for name in SEGMENT_DTYPES if name in merged}, copy=False)
 
 
 def _with_hops(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:

@@ -246,7 +246,8 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
     row = np.repeat(np.arange(len(first)), np.diff(first, append=len(time)))
     band_ms = np.bincount(  # whose floats are exact, as times are far below 2**53
         BANDS * row + fixes.band, np.where(goes_on, fixes.hop_ms, 0), minlength=BANDS * len(first)
-    ).reshape(-1, BANDS)
+    )
+    band_ms = band_ms.astype(np.int64).reshape(-1, BANDS)
 
     day_starts = np.flatnonzero(np.append(True, (np.diff(device[first]) != 0) | (np.diff(day[first]) != 0)))
     number = np.arange(len(first)) - np.repeat(day_starts, np.diff(np.append(day_starts, len(first))))
@@ -263,8 +264,8 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
             "day": day[first],
             "number": number,
             "local_day": local_day[first],
-            "is_stay": in_stay[first],
-            "continues": fixes.continues[first],
+            "is_stay": in_stay[first].astype(np.int64),
+            "continues": fixes.continues[first].astype(np.int64),
             "first_ms": time[first],
             "first_lon": lon[first],
             "first_lat": lat[first],
@@ -279,12 +280,15 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
             "start_cm": _known_cm(altitude[first]),
             "end_cm": _known_cm(altitude[last]),
             **_rest_columns(places, fixes.at_rest, first),
-            "settings_id": settings.settings_id,
+            "settings_id": pd.Series([settings.settings_id] * len(first), dtype="str"),
             "digest": np.add.reduceat(digests, first),
-            "path": [b"" if rests else path for rests, path in zip(in_stay[first], paths, strict=True)],
+            "path": pd.Series(
+                [b"" if rests else path for rests, path in zip(in_stay[first].tolist(), paths, strict=True)],
+                dtype=object,
+            ),
         }
     )
-    return segments.astype(SEGMENT_DTYPES)
+    return segments
 
 
 def local_days(time_ms: IntArray, timezone: str) -> IntArray:
@@ -313,9 +317,12 @@ def _midnights(first_ms: int, last_ms: int, timezone: str) -> tuple[int, list[in
     return days[0], [int(datetime.combine(day_date(day), clock(), zone).timestamp()) * 1000 for day in days]
 
 
+_NO_SEGMENTS: Final = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in SEGMENT_DTYPES.items()})
+
+
 def empty_segments() -> pd.DataFrame:
     """Return a frame of no segments."""
-    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in SEGMENT_DTYPES.items()})
+    return _NO_SEGMENTS.copy()
 
 
 def _clock(device: IntArray, time_ms: IntArray) -> IntArray:

@@ -11,7 +11,7 @@ from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, genera
 from pydantic import Field
 
 from trackgen_core.failures import Backoff
-from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan
+from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan_work
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
 from trackgen_dagster import tags
@@ -166,9 +166,7 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
     user_ids = store.user_ids(config.users) if config.users else None
     if not config.only_dirty:
         mark_all(store, stage, lo_day, hi_day, user_ids)
-    with store.read() as connection:
-        windows = plan(store.dirty(connection, stage, lo_day, hi_day, user_ids, dead=False))
-
+    windows = plan_work(store, stage, lo_day, hi_day, user_ids)
     progress = Progress(context, stage, sum(window.user_days for window in windows))
     cost = pd.DataFrame({"seconds": 0.0, "peak_memory_mb": 0.0}, index=range(lo_day, hi_day + 1))
     failures: list[WindowFailure] = []
