@@ -172,8 +172,9 @@ stays_with_ends AS (
 ),
 -- The fixes at which something begins or ends.
 marks AS (
-    SELECT device_id, time_ms, lon, lat, sum(opens) AS opens, sum(closes) AS closes, bool_or(begins_stay) AS begins_stay,
-           bool_or(ends_stay) AS ends_stay, bool_or(split) AS split
+    SELECT device_id, time_ms, lon, lat,
+           CAST(sum(opens) AS integer) AS opens, CAST(sum(closes) AS integer) AS closes,
+           bool_or(begins_stay) AS begins_stay, bool_or(ends_stay) AS ends_stay, bool_or(split) AS split
     FROM (
         SELECT device_id, started_ms AS time_ms, start_lon AS lon, start_lat AS lat, 1 AS opens, 0 AS closes,
                NOT (starts_with_pause
@@ -208,20 +209,23 @@ fixes AS (
                coalesce(ends_stay, false) AS ends_stay, coalesce(split, false) AS split
         FROM points JOIN scopes USING (device_id)
         LEFT JOIN marks USING (device_id, time_ms, lon, lat)
-        WHERE time_ms BETWEEN coalesce(from_ms, 0) AND coalesce(until_ms, {2**62}) AND {_KEPT}
+        LEFT JOIN noise USING (device_id, time_ms, lon, lat)
+        WHERE time_ms BETWEEN coalesce(from_ms, 0) AND coalesce(until_ms, {2**62})
+          AND (noise.reason IS NULL OR NOT filters)
     ) AS fix
     WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, lon, lat ROWS UNBOUNDED PRECEDING)
 ),
--- The hops to them, measured once (OFFSET 0 keeps the planner from doing so wherever the length is used).
+-- The hops to them, measured once (the order is there already, and keeps the planner from doing so wherever a length is used).
 measured AS (
     SELECT fixes.*, CASE WHEN prev_ms IS NULL OR is_rest THEN NULL ELSE 1000 * ST_DistanceSpheroid(
                ST_MakePoint(prev_lon, prev_lat), ST_MakePoint(lon, lat), 'SPHEROID["WGS 84",6378137,298.257223563]'
            ) END AS exact_mm
-    FROM fixes OFFSET 0
+    FROM fixes ORDER BY device_id, time_ms, lon, lat
 ),
 hops AS (
     -- To the nearest millimetre, halves away from zero.
-    SELECT measured.*, CAST(floor(exact_mm + {float(BELOW_HALF)!r}) AS bigint) AS hop_mm FROM measured OFFSET 0
+    SELECT measured.*, CAST(floor(exact_mm + {float(BELOW_HALF)!r}) AS bigint) AS hop_mm
+    FROM measured ORDER BY device_id, time_ms, lon, lat
 )"""
 
 _LINKS: Final = f"""{_HOPS}
@@ -239,14 +243,15 @@ breaks AS (
         WHEN hop_mm > far_mm AND hop_mm * 18 > (time_ms - prev_ms) * 5 * kmh -- mm/ms is 3.6 km/h
             THEN CASE WHEN NOT {_FREED.format("hops")} THEN 'implausible_speed' END
     END AS break_reason
-    FROM hops OFFSET 0
+    FROM hops ORDER BY device_id, time_ms, lon, lat
 ),
 -- Where a track ends at a fix with which the next one begins, both fixes of the hop being its own.
 cuts AS (
     SELECT breaks.*, lag(break_reason) OVER device AS reason_before, CASE
         WHEN break_reason IS NOT NULL OR leaves_stay OR enters_stay THEN NULL
         WHEN is_split THEN 'split'
-        WHEN timezone IS NOT NULL AND {_DAY.format("prev_ms")} <> {_DAY.format("time_ms")} AND NOT {_FREED.format("breaks")} THEN 'midnight'
+        WHEN timezone IS NULL OR {_DAY.format("prev_ms")} = {_DAY.format("time_ms")} THEN NULL
+        WHEN NOT {_FREED.format("breaks")} THEN 'midnight'
     END AS cut
     FROM breaks WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, lon, lat ROWS UNBOUNDED PRECEDING)
 ),
