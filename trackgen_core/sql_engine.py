@@ -112,8 +112,10 @@ devices_of_rules AS (
 ),
 scopes AS (
     SELECT scopes.*,
-           coalesce(gap_before.time_ms, stay_before.started_ms) AS from_ms,
-           coalesce(gap_behind.time_ms, stay_behind.ended_ms) AS until_ms
+           CASE WHEN before.time_ms <= stay_before.ended_ms THEN stay_before.started_ms ELSE before.time_ms END
+               AS from_ms,
+           CASE WHEN behind.time_ms >= stay_behind.started_ms THEN stay_behind.ended_ms ELSE behind.time_ms END
+               AS until_ms
     FROM devices_of_rules AS scopes
     LEFT JOIN LATERAL (
         SELECT started_ms, ended_ms FROM stays
@@ -121,14 +123,15 @@ scopes AS (
         ORDER BY started_ms DESC, ended_ms DESC LIMIT 1
     ) AS stay_before ON true
     LEFT JOIN LATERAL (
-        SELECT time_ms FROM (
-            SELECT device_id, time_ms, lead(time_ms) OVER (ORDER BY time_ms DESC) AS prev_ms FROM points
-            WHERE device_id = scopes.device_id AND time_ms < :lo_ms
-              AND time_ms >= coalesce(stay_before.ended_ms, 0) AND {_KEPT}
+        SELECT prev_ms AS time_ms FROM (
+            SELECT device_id, time_ms, lead(time_ms) OVER (ORDER BY time_ms DESC) AS prev_ms
+            FROM points WHERE device_id = scopes.device_id AND {_KEPT}
+              AND time_ms <= coalesce((SELECT min(time_ms) FROM points
+                                       WHERE device_id = scopes.device_id AND time_ms >= :lo_ms), :lo_ms)
         ) AS hop
-        WHERE time_ms - prev_ms > scopes.gap_ms AND NOT {_FREED.format("hop")}
-        ORDER BY time_ms DESC LIMIT 1
-    ) AS gap_before ON true
+        WHERE time_ms - prev_ms > scopes.gap_ms AND NOT {_FREED.format("hop")} OR prev_ms <= stay_before.ended_ms
+        ORDER BY hop.time_ms DESC LIMIT 1
+    ) AS before ON true
     LEFT JOIN LATERAL (
         SELECT started_ms, ended_ms FROM stays
         WHERE scopes.rests AND device_id = scopes.device_id AND ended_ms >= :hi_ms
@@ -138,28 +141,31 @@ scopes AS (
     ) AS stay_behind ON true
     LEFT JOIN LATERAL (
         SELECT prev_ms AS time_ms FROM (
-            SELECT device_id, time_ms AS prev_ms, lead(time_ms) OVER (ORDER BY time_ms) AS time_ms FROM points
-            WHERE device_id = scopes.device_id AND time_ms <= coalesce(stay_behind.started_ms, {2**62})
+            SELECT device_id, time_ms AS prev_ms, lead(time_ms) OVER (ORDER BY time_ms) AS time_ms
+            FROM points WHERE device_id = scopes.device_id AND {_KEPT}
               AND time_ms >= coalesce((SELECT max(time_ms) FROM points
-                                       WHERE device_id = scopes.device_id AND time_ms < :hi_ms), :hi_ms) AND {_KEPT}
+                                       WHERE device_id = scopes.device_id AND time_ms < :hi_ms), :hi_ms)
         ) AS hop
-        WHERE time_ms - prev_ms > scopes.gap_ms AND NOT {_FREED.format("hop")}
+        WHERE time_ms - prev_ms > scopes.gap_ms AND NOT {_FREED.format("hop")} OR prev_ms >= stay_behind.started_ms
         ORDER BY hop.prev_ms LIMIT 1
-    ) AS gap_behind ON true
+    ) AS behind ON true
 ),
--- The stays, and whether a fix at the end of one remains that of a track: behind a pause it may, and the number of fixes
--- tells. If one of two is shared, it is the first, unless the stay begins after a break.
+-- The stays, and whether a fix at the end of one remains that of a track: behind a pause it may, and the number of
+-- fixes tells. If one of two is shared, it is the first, unless the stay begins after a break.
 stays_with_pauses AS (
-    SELECT stays.*, scopes.filters,
-           NOT EXISTS (
-                SELECT FROM points WHERE device_id = stays.device_id AND time_ms <= stays.started_ms + {WINDOW_MS}
-                AND (time_ms, lon, lat) > (stays.started_ms, stays.start_lon, stays.start_lat) AND {_KEPT}
-           ) AS starts_with_pause,
-           NOT EXISTS (
-                SELECT FROM points WHERE device_id = stays.device_id AND time_ms >= stays.ended_ms - {WINDOW_MS}
-                AND (time_ms, lon, lat) < (stays.ended_ms, stays.end_lon, stays.end_lat) AND {_KEPT}
-           ) AS ends_with_pause
+    SELECT stays.*, scopes.filters, second.time_ms - started_ms > {WINDOW_MS} AS starts_with_pause,
+           ended_ms - last_but_one.time_ms > {WINDOW_MS} AS ends_with_pause
     FROM scopes JOIN stays USING (device_id)
+    LEFT JOIN LATERAL (
+        SELECT time_ms FROM points WHERE device_id = stays.device_id
+        AND (time_ms, lon, lat) > (stays.started_ms, stays.start_lon, stays.start_lat) AND {_KEPT}
+        ORDER BY time_ms, lon, lat LIMIT 1
+    ) AS second ON true
+    LEFT JOIN LATERAL (
+        SELECT time_ms FROM points WHERE device_id = stays.device_id
+        AND (time_ms, lon, lat) < (stays.ended_ms, stays.end_lon, stays.end_lat) AND {_KEPT}
+        ORDER BY time_ms DESC, lon DESC, lat DESC LIMIT 1
+    ) AS last_but_one ON true
     WHERE scopes.rests AND stays.started_ms BETWEEN coalesce(from_ms, 0) AND coalesce(until_ms, {2**62})
 ),
 stays_with_ends AS (
@@ -215,7 +221,8 @@ fixes AS (
     ) AS fix
     WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, lon, lat ROWS UNBOUNDED PRECEDING)
 ),
--- The hops to them, measured once (the order is there already, and keeps the planner from doing so wherever a length is used).
+-- The hops to them, measured once: the order is there already, but keeps the planner from doing so wherever a length
+-- is used.
 measured AS (
     SELECT fixes.*, CASE WHEN prev_ms IS NULL OR is_rest THEN NULL ELSE 1000 * ST_DistanceSpheroid(
                ST_MakePoint(prev_lon, prev_lat), ST_MakePoint(lon, lat), 'SPHEROID["WGS 84",6378137,298.257223563]'
@@ -303,8 +310,6 @@ class Comparison:
     """Links and tracks that differ by a rounding that is open: see `NEAR_HALF_MM`."""
     left_out: int = 0
     """Tracks that were not compared, as work on their days is still listed."""
-    listed_days: int = 0
-    """Days of users on which work is still listed."""
     users_left_out: list[str] = field(default_factory=list)
     """Users whose settings cannot be read."""
     differences: int = 0
@@ -398,12 +403,10 @@ def compare(
         result.users_left_out = sorted(names_of[user_id] for user_id in every - set(settings_of))
         devices = store.devices(connection, settings_of)
         listed = pd.concat([store.dirty(connection, stage, user_ids=settings_of) for stage in STAGES])
-        listed = listed[["user_id", "day"]].drop_duplicates()
-        within = listed["day"].between(
-            listed["day"].min() if lo_day is None else lo_day, listed["day"].max() if hi_day is None else hi_day
-        )
-        result.listed_days = int(within.sum())
-        days_of = {names_of[int(user)]: np.sort(rows["day"].to_numpy()) for user, rows in listed.groupby("user_id")}
+        days_of = {
+            names_of[user]: np.sort(listed.loc[listed["user_id"] == user, "day"].to_numpy())
+            for user in listed["user_id"].unique().tolist()
+        }
 
         asked = settings_of, lo_day, hi_day
         made = _rows(_run(connection, _TRACKS, SQL_TRACK_DTYPES, *asked, rows=1_000))
@@ -467,7 +470,9 @@ def _rule(user_id: int, settings: Settings) -> dict[str, Any]:
 
 def _rows(batches: Iterator[pd.DataFrame]) -> Iterator[dict[str, Any]]:
     for batch in batches:
-        yield from batch.to_dict("records")
+        names = batch.columns.tolist()
+        for row in zip(*(batch[name].tolist() for name in names), strict=True):
+            yield dict(zip(names, row, strict=True))
 
 
 def _compare_tracks(
@@ -538,13 +543,15 @@ def _compare_links(links: pd.DataFrame, devices: pd.DataFrame, result: Compariso
     expected[jumps] = pair_lengths_mm(*(end[jumps] for end in ends))
     result.links += len(links)
     differing = np.flatnonzero(expected != links["hop_mm"].to_numpy())
-    exact_mm = np.asarray(GEOD.inv(*(end[differing] for end in (prev_lon, prev_lat, lon, lat)))[2]) * 1000
+    if not len(differing):
+        return
+    exact_mm = GEOD.inv(prev_lon[differing], prev_lat[differing], lon[differing], lat[differing])[2] * 1000
     for n, exact in zip(differing.tolist(), exact_mm.tolist(), strict=True):
-        device_id, prev_ms, *places, hop_mm = links.iloc[n].tolist()
+        device_id, prev_ms, *places, hop_mm = (links[name].tolist()[n] for name in LINK_DTYPES)
         if abs(exact % 1 - 0.5) < NEAR_HALF_MM and abs(hop_mm - expected[n]) == 1:
             result.near_half += 1
             continue
         user, device = devices.loc[device_id, ["user", "device"]]
         link = "the link from {} {} to {} {}".format(*places)
-        where = f"{user}, {device or NO_NAME}, {iso_time(int(prev_ms))}"
-        result.add(f"{where}: {link} is {expected[n]:,} mm long, but SQL gives {hop_mm:,.0f} mm")
+        where = f"{user}, {device or NO_NAME}, {iso_time(prev_ms)}"
+        result.add(f"{where}: {link} is {expected[n]:,} mm long, but SQL gives {hop_mm:,} mm")
