@@ -972,9 +972,18 @@ class Store:
         )
         return connection.execute(query).scalar_one()
 
-    def sample_tracks(self, connection: Connection, lo_day: int, hi_day: int, size: int, seed: int) -> pd.DataFrame:
+    def sample_tracks(
+        self,
+        connection: Connection,
+        lo_day: int,
+        hi_day: int,
+        size: int,
+        seed: int,
+        user_ids: Collection[int] | None = None,
+    ) -> pd.DataFrame:
         """Return some tracks that start from `lo_day` to `hi_day`, with the columns of `TRACK_DTYPES`; `seed` picks."""
-        within = _starting(tracks, lo_day, hi_day)
+        of_users = select(devices.c.device_id).where(_of_users(devices.c.user_id, user_ids))
+        within = (*_starting(tracks, lo_day, hi_day), tracks.c.device_id.in_(of_users))
         with self.read() as connection:
             ids = connection.scalars(select(tracks.c.track_id).where(*within).order_by(tracks.c.track_id)).all()
             picked = random.Random(seed).sample(ids, min(size, len(ids)))

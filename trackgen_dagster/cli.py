@@ -24,6 +24,10 @@ DEFAULT_PORT: Final = 3000
 MODES: Final = ("bulk", "incremental", "daily")
 EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 STAY_FORMATS: Final = ("csv", "geojson", "parquet")
+ENGINES: Final = ("python", "sql")
+LAST_DAY: Final = date.max.toordinal() - date(1970, 1, 1).toordinal()
+SHOWN: Final = 20
+"""Faults of a check that are printed."""
 IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
 
 
@@ -124,6 +128,10 @@ output_option = click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _engine_option(help: str) -> Callable[..., Any]:
+    return click.option("--engine", type=click.Choice(ENGINES), default="python", show_default=True, help=help)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -290,16 +298,25 @@ def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_jso
 @start_option
 @end_option
 @click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
+@_engine_option("sql: not what is stored, but what PostGIS makes of the points (only csv).")
 @output_option
-def tracks_export(users: Sequence[str], start: int | None, end: int | None, format_: str, output: Path | None) -> None:
+def tracks_export(
+    users: Sequence[str], start: int | None, end: int | None, format_: str, engine: str, output: Path | None
+) -> None:
     """Export tracks that start from --start to --end."""
     from trackgen_core.export import export_tracks
     from trackgen_core.home import open_store
+    from trackgen_core.sql_engine import read_sql_tracks
 
+    if engine == "sql" and format_ != "csv":
+        raise click.UsageError("--engine sql knows no elevations and modes, and exports as csv only")
     store = open_store()
+    batches = (
+        read_sql_tracks(store, users or None, start, end) if engine == "sql" else _read_tracks(users, start, end, store)
+    )
     with _output(output) as out:
         count = export_tracks(
-            _read_tracks(users, start, end, store),
+            batches,
             out,
             format_,
             points_of=store.points_of,
@@ -885,6 +902,105 @@ def _set_notify(user: str, wanted: bool) -> None:
 
     open_store().set_notify(user, wanted)
     click.echo(f"Messages about {user}: {'on' if wanted else 'off'}")
+
+
+@main.command()
+@users_option
+@start_option
+@end_option
+@_engine_option("python: the checks of the asset graph. sql: all is made again by PostGIS, and compared.")
+@json_option
+def verify(users: Sequence[str], start: int | None, end: int | None, engine: str, as_json: bool) -> None:
+    """Say whether what is stored follows from the points; exit with 1 if it does not.
+
+    Days whose work is still listed are named, and not compared.
+    """
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    user_ids = store.user_ids(users) if users else None
+    listed = _listed_days(store, user_ids, start, end)
+    report: dict[str, Any] = {"engine": engine, "listed_days": listed}
+    if engine == "sql":
+        passed = _verify_by_sql(store, users, start, end, report, as_json)
+    else:
+        passed = _verify_by_checks(store, user_ids, start, end, report, as_json)
+    if as_json:
+        click.echo(json.dumps(report | {"passed": passed}, indent=2, ensure_ascii=False))
+    elif listed:
+        click.echo(f"work is listed on {listed:,} day(s), which were left out: `trackgen generate` does it", err=True)
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _listed_days(store: Store, user_ids: Sequence[int] | None, start: int | None, end: int | None) -> int:
+    from trackgen_core.store import STAGES
+
+    with store.read() as connection:
+        dirty = [store.dirty(connection, stage, start, end, user_ids) for stage in STAGES]
+    return len({day for days in dirty for day in zip(days["user_id"], days["day"], strict=True)})
+
+
+def _verify_by_sql(
+    store: Store, users: Sequence[str], start: int | None, end: int | None, report: dict[str, Any], quiet: bool
+) -> bool:
+    from trackgen_core.sql_engine import compare
+
+    found = compare(store, users or None, start, end)
+    report |= {
+        "tracks": found.tracks,
+        "stored": found.stored,
+        "links": found.links,
+        "near_half": found.near_half,
+        "left_out": found.left_out,
+        "users_left_out": found.users_left_out,
+        "differences": found.differences,
+        "first_differences": found.first,
+    }
+    if not quiet:
+        click.echo(f"{found.tracks:,} tracks made by SQL, {found.stored:,} stored, {found.left_out:,} not compared")
+        click.echo(f"{found.links:,} links measured by PostGIS and by pyproj")
+        if found.near_half:
+            click.echo(f"  {found.near_half:,} of them lie on a half of a millimetre, and were rounded either way")
+        if found.users_left_out:
+            click.echo(f"  users left out, whose settings cannot be read: {', '.join(found.users_left_out)}")
+        click.echo(f"{found.differences:,} differences" if found.differences else "no difference")
+        _print_faults(found.first, found.differences)
+    return not found.differences
+
+
+def _verify_by_checks(
+    store: Store,
+    user_ids: Sequence[int] | None,
+    start: int | None,
+    end: int | None,
+    report: dict[str, Any],
+    quiet: bool,
+) -> bool:
+    from trackgen_core.verification import verify
+
+    with store.read() as connection:
+        frames = [
+            find(connection, lo_day=0, hi_day=LAST_DAY, user_ids=user_ids)["day"]
+            for find in (store.days_with_points, store.days_with_tracks)
+        ]
+    days = [int(day) for frame in frames for day in (frame.min(), frame.max()) if len(frame)]
+    report["checks"] = []
+    lo_day, hi_day = min(days, default=0) if start is None else start, max(days, default=-1) if end is None else end
+    for name, question, (faults, left_out) in verify(store, lo_day, hi_day, user_ids):
+        report["checks"].append({"check": name, "faults": faults, "users_left_out": left_out})
+        if not quiet:
+            left = f" ({left_out:,} users left out, with work or unreadable settings)" if left_out else ""
+            click.echo(f"{'FAULT' if faults else 'ok':<6}{question}{left}")
+            _print_faults(faults[:SHOWN], len(faults))
+    return not any(check["faults"] for check in report["checks"])
+
+
+def _print_faults(faults: Sequence[str], count: int) -> None:
+    for fault in faults:
+        click.echo(f"  {fault}")
+    if count > len(faults):
+        click.echo(f"  and {count - len(faults):,} more")
 
 
 @main.command()
