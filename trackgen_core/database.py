@@ -43,6 +43,9 @@ EVERYBODY: Final = -1
 USER_LOCKS: Final = 64
 """So a writer needs no more locks than that, however many users it writes for."""
 
+WORK_MEM: Final = "64MB"
+"""What a query may use to sort and group; the files that are imported have hundreds of thousands of rows."""
+
 FETCH_ROWS: Final = 50_000
 FETCH_AT_ONCE: Final = 1_000
 """Rows that are there as Python objects."""
@@ -175,14 +178,14 @@ def lock_users(connection: Connection, user_ids: Collection[int]) -> None:
         )
 
 
-def make_months(connection: Connection, days: pd.Series) -> None:
+def make_months(connection: Connection, days: Iterable[int]) -> None:
     """Make the partitions of points that are missing for some days, counted from 1970-01-01; in PostgreSQL.
 
     What other programs have put into the partition for everything else moves into them.
     """
     if connection.dialect.name != "postgresql":
         return
-    for month in pd.to_datetime(days.unique(), unit="D").to_period("M").unique():
+    for month in pd.to_datetime(list(days), unit="D").to_period("M").unique():
         name = f"points_{month:%Y_%m}"
         if connection.exec_driver_sql(f"SELECT to_regclass('{name}')").scalar() is not None:
             continue
@@ -256,7 +259,12 @@ def fill(connection: Connection, table: str, columns: Mapping[str, Any] | pd.Dat
     """Put columns in the place of all that is in a temporary table."""
     connection.exec_driver_sql(f"DELETE FROM {table}")
     bulk_insert(connection, table, columns)
-    if connection.dialect.name == "postgresql":  # which takes an unknown table for a large one, and reads others whole
+    analyze(connection, table)
+
+
+def analyze(connection: Connection, table: str) -> None:
+    """Tell PostgreSQL how large a temporary table is; it would guess, and read others from end to end."""
+    if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"ANALYZE {table}")
 
 
@@ -381,6 +389,7 @@ def _open_postgresql(url: URL) -> Engine:
         for table in TEMP_TABLES:
             connection.execute(f"CREATE TEMPORARY TABLE {table}")
         connection.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"SET work_mem = '{WORK_MEM}'")
         connection.commit()
 
     def begin(connection: Connection) -> None:

@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, select, text
 
-from trackgen_core.database import bulk_insert, fetch_frame, fill, insert_ignore, lock_users, make_months, writing
+from trackgen_core.database import (
+    analyze,
+    bulk_insert,
+    fill,
+    insert_ignore,
+    lock_users,
+    make_months,
+    writing,
+)
 from trackgen_core.points import MS_PER_DAY, validate
 from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
 from trackgen_core.schema import devices, users
@@ -169,13 +177,21 @@ class Incoming:
             lock_users(connection, {user_id for user_id, _ in found.values()})
             device_ids = [found[owner][1] for owner in self.owners]
             fill(connection, "owners", {"owner": self.owners.values(), "device_id": device_ids})
-            connection.exec_driver_sql("DELETE FROM fresh")
-            connection.exec_driver_sql(_FIND_FRESH)
-            touched = fetch_frame(connection, text(_FRESH_DAYS), TOUCHED_DTYPES)
-            make_months(connection, touched["day"])
-            connection.exec_driver_sql(_ADD_FRESH)
+            days = connection.exec_driver_sql(f"SELECT DISTINCT time_ms / {MS_PER_DAY} FROM incoming").scalars().all()
+            make_months(connection, days)
+            if connection.dialect.name == "postgresql":
+                analyze(connection, "incoming")
+                statements = [_ADD_NEW, _IMPROVE_OLD]
+            else:
+                connection.exec_driver_sql("DELETE FROM fresh")
+                connection.exec_driver_sql(_FIND_FRESH)
+                connection.exec_driver_sql(_ADD_FRESH)
+                statements = [_FRESH_DAYS]
+            rows = [row for statement in statements for row in connection.execute(text(statement))]
+            dtypes = TOUCHED_DTYPES | {"new": "int64"}
+            touched = pd.DataFrame(rows, columns=[*dtypes]).astype(dtypes)
             self.store.mark_touched(connection, touched)
-            return int(connection.exec_driver_sql("SELECT coalesce(sum(is_new), 0) FROM fresh").scalar_one())
+            return int(touched["new"].sum())
 
     def _find_devices(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Return the ids of users and devices by their names; those that are new are added."""
@@ -238,17 +254,41 @@ def _larger(name: str, one: str, other: str) -> str:
     return f"CASE WHEN {one} IS NULL OR {other} > {one} THEN {other} ELSE {one} END"
 
 
+_GROUPED: Final = f"""
+    (SELECT owner, {", ".join(COORDINATES)}, {", ".join(f"max({name}) AS {name}" for name in VALUE_COLUMNS)}
+     FROM incoming GROUP BY owner, {", ".join(COORDINATES)}) AS i
+    JOIN owners AS o USING (owner)
+    """
+_IS_BETTER: Final = " OR ".join(f"{_larger(name, 'p', 'i')} IS DISTINCT FROM p.{name}" for name in VALUE_COLUMNS)
+_ADD_NEW: Final = f"""
+    WITH added AS (
+        INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
+        SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed FROM {_GROUPED}
+        ON CONFLICT DO NOTHING RETURNING device_id, time_ms
+    )
+    SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms), count(*)
+    FROM added JOIN devices USING (device_id) GROUP BY user_id, device_id, day
+    """
+_IMPROVE_OLD: Final = f"""
+    WITH improved AS (
+        UPDATE points AS p SET {", ".join(f"{name} = {_larger(name, 'p', 'i')}" for name in VALUE_COLUMNS)}
+        FROM {_GROUPED}
+        WHERE p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
+          AND ({_IS_BETTER})
+        RETURNING p.device_id, p.time_ms
+    )
+    SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms), 0
+    FROM improved JOIN devices USING (device_id) GROUP BY user_id, device_id, day
+    """
 _FIND_FRESH: Final = f"""
     INSERT INTO fresh (device_id, time_ms, lon, lat, altitude, accuracy, speed, is_new)
     SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed,
            CASE WHEN p.device_id IS NULL THEN 1 ELSE 0 END
-    FROM (SELECT owner, {", ".join(COORDINATES)}, {", ".join(f"max({name}) AS {name}" for name in VALUE_COLUMNS)}
-          FROM incoming GROUP BY owner, {", ".join(COORDINATES)}) AS i
-    JOIN owners AS o USING (owner)
+    FROM {_GROUPED}
     LEFT JOIN points AS p
       ON p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
     WHERE p.device_id IS NULL
-       OR {" OR ".join(f"{_larger(name, 'p', 'i')} IS DISTINCT FROM p.{name}" for name in VALUE_COLUMNS)}
+       OR {_IS_BETTER}
     """
 _ADD_FRESH: Final = f"""
     INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
@@ -257,6 +297,6 @@ _ADD_FRESH: Final = f"""
     SET {", ".join(f"{name} = {_larger(name, 'points', 'excluded')}" for name in VALUE_COLUMNS)}
     """
 _FRESH_DAYS: Final = f"""
-    SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms)
+    SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms), sum(is_new)
     FROM fresh JOIN devices USING (device_id) GROUP BY user_id, device_id, day
     """
