@@ -151,6 +151,7 @@ class Incoming:
         self.store = store
         self.connection = connection
         self.owners: dict[tuple[str, str], int] = {}
+        self.collected = 0
         with connection.begin():
             connection.exec_driver_sql("DELETE FROM incoming")
 
@@ -168,6 +169,7 @@ class Incoming:
         columns |= {name: points[name] + 0.0 for name in ("lon", "lat", *VALUE_COLUMNS)}
         with self.connection.begin():
             bulk_insert(self.connection, "incoming", columns)
+        self.collected += len(points)
 
     def commit(self) -> int:
         """Add what was collected, list the days it changes as work, and return how many points are new."""
@@ -181,13 +183,14 @@ class Incoming:
             make_months(connection, days)
             if connection.dialect.name == "postgresql":
                 analyze(connection, "incoming")
-                statements = [_ADD_NEW, _IMPROVE_OLD]
+                rows = [*connection.execute(text(_ADD_NEW))]
+                if sum(new for *_, new in rows) < self.collected:
+                    rows += connection.execute(text(_IMPROVE_OLD))
             else:
                 connection.exec_driver_sql("DELETE FROM fresh")
                 connection.exec_driver_sql(_FIND_FRESH)
                 connection.exec_driver_sql(_ADD_FRESH)
-                statements = [_FRESH_DAYS]
-            rows = [row for statement in statements for row in connection.execute(text(statement))]
+                rows = [*connection.execute(text(_FRESH_DAYS))]
             dtypes = TOUCHED_DTYPES | {"new": "int64"}
             touched = pd.DataFrame(rows, columns=[*dtypes]).astype(dtypes)
             self.store.mark_touched(connection, touched)
@@ -264,6 +267,7 @@ _ADD_NEW: Final = f"""
     WITH added AS (
         INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
         SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed FROM {_GROUPED}
+        ORDER BY o.device_id, i.time_ms, i.lon, i.lat  -- as they will be read
         ON CONFLICT DO NOTHING RETURNING device_id, time_ms
     )
     SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms), count(*)

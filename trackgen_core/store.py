@@ -578,8 +578,8 @@ class Store:
         query = text(
             f"""
             SELECT DISTINCT user_id, hi_ms / {MS_PER_DAY} AS day FROM spans JOIN devices USING (device_id)
-            WHERE EXISTS (SELECT 1 FROM points AS p WHERE p.device_id = spans.device_id
-                                                      AND p.time_ms BETWEEN spans.lo_ms AND spans.hi_ms)
+            WHERE (SELECT 1 FROM points AS p WHERE p.device_id = spans.device_id
+                                               AND p.time_ms BETWEEN spans.lo_ms AND spans.hi_ms LIMIT 1) IS NOT NULL
             """
         )
         days = [touched[["user_id", "day"]], fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})]

@@ -154,6 +154,8 @@ def test_days_of_points_that_others_write_are_listed(databases: postgres.Databas
     assert listed(store) == [(2, 19_800)]
     world.generate(store)
     assert world.rows(store, "tracks") != []
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="not in the table devices"):
+        foreign(url, "INSERT INTO points (device_id, time_ms, lon, lat) VALUES (3, 0, 9, 48)")
     store.database.close()
 
 

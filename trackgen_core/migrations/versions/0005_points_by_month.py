@@ -17,6 +17,9 @@ POINTS_DDL = (
     """
     CREATE FUNCTION list_touched_days() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
+        IF EXISTS (SELECT FROM touched LEFT JOIN devices USING (device_id) WHERE user_id IS NULL) THEN
+            RAISE foreign_key_violation USING MESSAGE = 'points of a device that is not in the table devices';
+        END IF;
         INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
         WITH days AS (
             SELECT device_id, time_ms / 86400000 AS day, min(time_ms) AS lo_ms, max(time_ms) AS hi_ms
@@ -70,10 +73,9 @@ def upgrade() -> None:
 def partition_points() -> None:
     op.execute("ALTER TABLE points RENAME TO old_points")
     op.execute("ALTER INDEX points_pkey RENAME TO old_points_pkey")
-    op.execute("ALTER TABLE old_points RENAME CONSTRAINT points_device_id_fkey TO old_points_device_id_fkey")
     op.execute("""
         CREATE TABLE points (
-            device_id INTEGER NOT NULL REFERENCES devices (device_id),
+            device_id INTEGER NOT NULL,
             time_ms BIGINT NOT NULL,
             lon FLOAT(53) NOT NULL,
             lat FLOAT(53) NOT NULL,
