@@ -1,5 +1,6 @@
 """The assets: points come from outside, segments are made day by day, tracks are merged across midnight."""
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from trackgen_core.failures import Backoff
 from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan
+from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
 from trackgen_dagster import tags
@@ -21,6 +23,9 @@ from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, nei
 from trackgen_dagster.resources import TrackStore
 
 GROUP: Final = "trackgen"
+DATABASE: Final = re.split("[+:]", database_url())[0]
+"""What kind of database the graph shows."""
+
 PROGRESS_EVERY_S: Final = 0.5
 """How often the progress of a run is written to its tags."""
 
@@ -39,7 +44,7 @@ points = dg.AssetSpec(
     description="GPS fixes of all users, as they were imported: one partition is one UTC day.",
     partitions_def=daily,
     group_name=GROUP,
-    kinds={"sqlite"},
+    kinds={DATABASE},
 )
 
 
@@ -96,7 +101,7 @@ daily_summaries = dg.AssetSpec(
     "journey over midnight counts on both days, each with its share, so the days add up to the tracks.",
     partitions_def=daily,
     group_name=GROUP,
-    kinds={"sqlite"},
+    kinds={DATABASE},
 )
 
 
