@@ -9,9 +9,11 @@ from typing import Any, Final
 import dagster as dg
 import pandas as pd
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
+from dagster_postgres.utils import DagsterPostgresException
 from pydantic import Field
 
-from trackgen_core.failures import Backoff
+from trackgen_core.failures import Backoff, classify
 from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan
 from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
@@ -28,6 +30,10 @@ DATABASE: Final = re.split("[+:]", database_url())[0]
 
 PROGRESS_EVERY_S: Final = 0.5
 """How often the progress of a run is written to its tags."""
+
+MOST_RETRIES: Final = 3
+RETRY_S: Final = 5
+"""How often, and after how long, a step begins again that lost the database in between."""
 
 FAILURES: Final = "failures"
 """Metadata of a step that failed: the chunks that could not be made, as a list of JSON objects."""
@@ -121,6 +127,16 @@ class Made:
 
 
 def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:
+    try:
+        _try_to_generate(context, stage, config, store)
+    except Exception as error:
+        # Not of a window, for these are tried again one by one, but of what Dagster is told in between.
+        if classify(error) == "database" or isinstance(error, DagsterPostgresException):
+            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_S) from error
+        raise
+
+
+def _try_to_generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:
     _say_who_works(context, config, store)
     made = [_make(context, stage, config, store)]
     if not made[0].failures:
@@ -140,6 +156,8 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
                 context.log_event(event)
         if one.stage == "tracks":
             _report_summaries(context, store, set(one.metadata) - failed)
+    if all(failure.kind == "database" for one in made for failure in one.failures):
+        context.instance.add_run_tags(context.run.run_id, {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true"})
     raise _failure(store, made)
 
 

@@ -27,7 +27,7 @@ from dagster._core.execution.backfill import (
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
-from dagster._core.storage.tags import GRPC_INFO_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._utils.error import SerializableErrorInfo
 
 from trackgen_core.store import STAGES, Stage
@@ -506,6 +506,11 @@ def was_stopped(run: dg.DagsterRun) -> bool:
     return run.status == dg.DagsterRunStatus.CANCELED or tags.CANCELLED in run.tags
 
 
+def was_launched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether a run was handed to the instance's launcher, which then knows how to stop it."""
+    return bool(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_STARTING))
+
+
 def span_of(parts: Parts) -> tuple[int, int]:
     """Return the first and the last day that runs and a backfill are about."""
     days = [tags.span_of(run.tags) if tags.SPAN in run.tags else days_of_run(run.tags) for run in parts.runs]
@@ -593,7 +598,7 @@ def _cancel_backfill(instance: dg.DagsterInstance, backfill: PartitionBackfill) 
 def _cancel_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.add_run_tags(run.run_id, {tags.CANCELLED: "true"})
     process = run.tags.get(tags.PROCESS)
-    if GRPC_INFO_TAG not in run.tags and process and works(instance, run):
+    if process and works(instance, run) and not was_launched(instance, run):
         pid = pid_of(process)
         assert pid is not None
         os.kill(pid, signal.SIGINT)  # a command line: it stops as if somebody had pressed Ctrl-C
