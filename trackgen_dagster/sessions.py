@@ -110,7 +110,7 @@ class Session:
     @property
     def links(self) -> list[str]:
         """Where the UI shows it."""
-        base = os.environ.get("TRACKGEN_UI_URL", UI_URL).rstrip("/")
+        base = (os.environ.get("TRACKGEN_UI_URL") or UI_URL).rstrip("/")
         backfill = [f"{base}/runs/b/{self.backfill}"] if self.backfill else []
         return backfill + [f"{base}/runs/{run}" for run in self.runs]
 
