@@ -5,7 +5,7 @@ Its broker is the one that the run launcher in `dagster.yaml` names.
 
 from __future__ import annotations
 
-from multiprocessing import current_process
+from multiprocessing import process
 
 from celery.signals import worker_process_init
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
@@ -29,5 +29,5 @@ resume_job = create_resume_job_task(app)
 
 @worker_process_init.connect
 def allow_children(**_: object) -> None:
-    """Let runs have processes of their own, which Python denies to Celery's pool; ours die with their parent."""
-    current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    """Let runs have processes of their own, which Celery's pool denies them; ours die with their parent."""
+    process._current_process = process._MainProcess()  # type: ignore[attr-defined]
