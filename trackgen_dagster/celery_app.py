@@ -23,6 +23,8 @@ with open_instance() as instance:
         )
     app = launcher.celery
 
+MAIN_PROCESS = process.current_process()
+
 execute_job = create_execute_job_task(app)
 resume_job = create_resume_job_task(app)
 
@@ -30,4 +32,4 @@ resume_job = create_resume_job_task(app)
 @worker_process_init.connect
 def allow_children(**_: object) -> None:
     """Let runs have processes of their own, which Celery's pool denies them; ours die with their parent."""
-    process._current_process = process._MainProcess()  # type: ignore[attr-defined]
+    process._current_process = MAIN_PROCESS  # type: ignore[attr-defined]
