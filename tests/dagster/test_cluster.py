@@ -44,8 +44,7 @@ WORKER = ("celery", "-A", "trackgen_dagster.celery_app", "worker", "-Q", "dagste
 HALF_YEAR = 184
 START_DATE = "2023-01-01"
 START_S, SESSION_S = 60.0, 120.0
-Rows = dict[str, list[Any]]
-TABLES = ("segments", "tracks", "legs", "stays", "daily_summaries")
+Made = tuple[list[Any], list[Any]]
 
 
 class Supervised:
@@ -192,32 +191,31 @@ def cluster(server: postgres.Server, redis: Path, tmp_path_factory: pytest.TempP
 
 
 def add_history(store: Store) -> None:
-    """Add two years of a person: the same half year again and again, with every sixth fix of it."""
+    """Add a year and a half of a person, more than a run takes: a half year thrice, with every sixth fix of it."""
     half = demo_history()
     half = half[half["user"] == "ada"][::6]
-    shifts = [number * HALF_YEAR * MS_PER_DAY for number in range(4)]
+    shifts = [number * HALF_YEAR * MS_PER_DAY for number in range(3)]
     add_points(store, pd.concat([half.assign(time_ms=half["time_ms"] - shift) for shift in shifts], ignore_index=True))
 
 
 @contextmanager
-def undisturbed(cluster: Cluster) -> Iterator[Callable[[], Rows]]:
-    """Make tracks of the same points in another database and by a single process, while something else goes on."""
-    store = Store(Database(cluster.databases.new()))
+def undisturbed(folder: Path) -> Iterator[Callable[[], Made]]:
+    """Make tracks of the same points in another database, by a single process, while something else goes on."""
+    store = world.open_store(folder)
     add_history(store)
-    environment = {"TRACKGEN_DATABASE_URL": store.database.url, "TRACKGEN_START_DATE": START_DATE}
     with ThreadPoolExecutor() as pool:
-        done = pool.submit(trackgen, cluster.home / "alone", "generate", "--workers", 1, env=environment)
-        yield lambda: (done.result(), rows_of(store))[1]
+        done = pool.submit(trackgen, folder, "generate", env={"TRACKGEN_START_DATE": START_DATE})
+        yield lambda: (done.result(), made(store))[1]
     store.database.close()
 
 
-def rows_of(store: Store) -> Rows:
+def made(store: Store) -> Made:
     store.database.close()  # connections from before the server was restarted
-    return {table: world.rows(store, table) for table in TABLES}
+    return world.tracks(store), world.stays(store)
 
 
-def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluster) -> None:
-    with undisturbed(cluster) as expected, cluster.instance() as instance:
+def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluster, tmp_path: Path) -> None:
+    with undisturbed(tmp_path) as expected, cluster.instance() as instance:
         name = cluster.trackgen("sessions", "create", "--mode", "bulk").strip()
 
         def working_on(stage: Stage) -> dg.DagsterRun | None:
@@ -238,8 +236,8 @@ def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluste
         assert (session.status, session.percent) == ("completed", 100.0)
         again = [run for run in instance.get_runs() if run.parent_run_id == victim.run_id]
         assert [(run.status, run.tags[tags.RETRY_NUMBER]) for run in again] == [(dg.DagsterRunStatus.SUCCESS, "1")]
-        found = rows_of(cluster.store)
-        assert len(found["tracks"]) > 1_000
+        found = made(cluster.store)
+        assert len(found[0]) > 1_000
         assert found == expected()
 
 
