@@ -23,7 +23,7 @@ import yaml
 
 from docs.screenshots import wait_for
 from tests import postgres, world
-from tests.command_line import clean_environment, trackgen
+from tests.command_line import clean_environment, run, trackgen
 from trackgen_core.database import Database
 from trackgen_core.demo import demo_history
 from trackgen_core.importing import add_points
@@ -81,6 +81,8 @@ class Supervised:
 
     def kill(self) -> None:
         """Kill it with its children, and start it no more."""
+        if not self.wanted:
+            return
         self.wanted = False
         self.thread.join()
         kill_all(self.process.pid)
@@ -124,14 +126,20 @@ class Cluster:
     def trackgen(self, *arguments: object) -> str:
         return trackgen(self.home, *arguments, env=self.environment)
 
-    def start(self, name: str) -> Supervised:
-        """Start the daemon or a worker, which has a host name of its own if that can be had."""
+    def start(self, name: str) -> None:
+        """Start the daemon or a worker, which has a host name of its own if that can be had, unless it is there."""
+        if name in self.processes:
+            return
         line = [sys.executable, "-m", *(DAEMON if name == "daemon" else [*WORKER, "-n", name])]
         if name in WORKERS and has_host_names():
             line = ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh", *line]
-        process = Supervised(line, clean_environment(self.home) | self.environment, self.home / f"{name}.log")
-        self.processes[name] = process
-        return process
+        environment = clean_environment(self.home) | self.environment
+        self.processes[name] = Supervised(line, environment, self.home / f"{name}.log")
+
+    def stop(self) -> None:
+        """Kill everything that was started."""
+        for process in self.processes.values():
+            process.kill()
 
     def worker_of(self, run: dg.DagsterRun) -> Supervised:
         """The worker that executes a run."""
@@ -183,10 +191,9 @@ def cluster(server: postgres.Server, redis: Path, tmp_path_factory: pytest.TempP
         cluster = Cluster(tmp_path_factory.mktemp("cluster"), server, redis)
         stack.callback(cluster.store.database.close)
         add_history(cluster.store)
-        for name in (*WORKERS, "daemon"):
-            stack.callback(cluster.start(name).kill)
-        with cluster.instance() as instance:
-            wait_for("the daemon", lambda: daemon_is_alive(instance), START_S)
+        stack.callback(cluster.stop)
+        for name in WORKERS:
+            cluster.start(name)
         yield cluster
 
 
@@ -216,11 +223,13 @@ def made(store: Store) -> Made:
 
 def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluster, tmp_path: Path) -> None:
     with undisturbed(tmp_path) as expected, cluster.instance() as instance:
-        name = cluster.trackgen("sessions", "create", "--mode", "bulk").strip()
+        # Before the daemon starts, for that looks after backfills at once, and then every 30 s.
+        name = run(cluster.home, "sessions", "create", "--mode", "bulk", env=cluster.environment).stdout.strip()
+        cluster.start("daemon")
 
         def working_on(stage: Stage) -> dg.DagsterRun | None:
             runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-            return next((run for run in runs if (progress_of(run, stage) or (0, 0))[1] > 300), None)
+            return next((one for one in runs if (progress_of(one, stage) or (0, 0))[1] > 300), None)
 
         victim = wait_for("a run on a worker", lambda: working_on("segments"), SESSION_S, 0.02)
         cluster.worker_of(victim).kill()
@@ -234,8 +243,8 @@ def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluste
         wait_for("the end of the session", lambda: find_session(instance, name).is_over, SESSION_S)
         session = find_session(instance, name)
         assert (session.status, session.percent) == ("completed", 100.0)
-        again = [run for run in instance.get_runs() if run.parent_run_id == victim.run_id]
-        assert [(run.status, run.tags[tags.RETRY_NUMBER]) for run in again] == [(dg.DagsterRunStatus.SUCCESS, "1")]
+        again = [one for one in instance.get_runs() if one.parent_run_id == victim.run_id]
+        assert [(one.status, one.tags[tags.RETRY_NUMBER]) for one in again] == [(dg.DagsterRunStatus.SUCCESS, "1")]
         found = made(cluster.store)
         assert len(found[0]) > 1_000
         assert found == expected()
@@ -243,7 +252,9 @@ def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluste
 
 def test_a_run_on_a_worker_can_be_stopped(cluster: Cluster) -> None:
     cluster.trackgen("settings", "set", "--user", "ada", "minutes_between_routes=7")
+    cluster.start("daemon")
     with cluster.instance() as instance:
+        wait_for("the daemon", lambda: daemon_is_alive(instance), START_S)
         name = cluster.trackgen("sessions", "create", "--mode", "incremental").strip()
         started = dg.RunsFilter(tags={tags.SESSION: name}, statuses=[dg.DagsterRunStatus.STARTED])
         wait_for("a run on a worker", lambda: instance.get_runs(started), SESSION_S, 0.02)
