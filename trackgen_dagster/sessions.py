@@ -502,8 +502,8 @@ def _status(instance: dg.DagsterInstance, parts: Parts) -> Status:
 
 
 def was_stopped(run: dg.DagsterRun) -> bool:
-    """Return whether somebody stopped a run."""
-    return run.status == dg.DagsterRunStatus.CANCELED or tags.CANCELLED in run.tags
+    """Return whether somebody stopped a run, before it had come to its end by itself."""
+    return run.status == dg.DagsterRunStatus.CANCELED or (tags.CANCELLED in run.tags and not run.is_success)
 
 
 def was_launched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -250,6 +250,10 @@ def test_a_session_outlives_a_worker_and_a_crash_of_the_database(cluster: Cluste
         assert found == expected()
 
 
+def is_over(instance: dg.DagsterInstance, name: str) -> bool:
+    return find_session(instance, name).is_over
+
+
 def test_a_run_on_a_worker_can_be_stopped(cluster: Cluster) -> None:
     cluster.trackgen("settings", "set", "--user", "ada", "minutes_between_routes=7")
     cluster.start("daemon")
@@ -265,5 +269,7 @@ def test_a_run_on_a_worker_can_be_stopped(cluster: Cluster) -> None:
         assert world.dirty(cluster.store) > 0
         # What it did not come to is queued for the worker that is left.
         cluster.trackgen("sessions", "retry", name, "--queue")
-        wait_for("the rest", lambda: find_session(instance, name).status == "completed", SESSION_S)
+        wait_for("the rest", lambda: find_session(instance, name).attempts == 2 and is_over(instance, name), SESSION_S)
+        session = find_session(instance, name)
+        assert session.status == "completed", [(one.status, one.tags) for one in instance.get_runs()]
         assert world.dirty(cluster.store) == 0
