@@ -183,13 +183,13 @@ def resize(driver: webdriver.Chrome, height: int) -> None:
     driver.set_window_size(WIDTH, height + driver.execute_script(script))
 
 
-def wait_for(what: str, look: Callable[[], T], seconds: float = PAGE_S) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = PAGE_S, every_s: float = 0.3) -> T:
     """Look again and again until what comes back is true, and return it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := look():
             return found
-        time.sleep(0.3)
+        time.sleep(every_s)
     raise TimeoutError(f"waited {seconds:g} s for {what}")
 
 

@@ -18,29 +18,51 @@ SOCKET_LENGTH = 100
 """The path of a Unix socket is no longer than that."""
 
 
+class Server:
+    """A server that is running."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self.programs = programs
+        self.url = f"postgresql://trackgen@/postgres?host={folder}"
+        """Of its first database."""
+
+    def run(self, program: str, *arguments: object) -> None:
+        """Run a program of PostgreSQL on the data of this server, as a user that it accepts."""
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*user, self.programs / program, "-D", self.folder / "data", *arguments]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=self.folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def restart(self) -> None:
+        """Stop the server as if its power had failed, and start it again."""
+        self.run("pg_ctl", "restart", "-m", "immediate", "-w", "-l", self.folder / "log")
+
+
 @contextmanager
 def running_server() -> Iterator[str]:
     """Start a server that forgets everything, and yield the URL of its first database."""
+    with running() as server:
+        yield server.url
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Start a server that forgets everything, and yield it."""
     if not PROGRAMS and not shutil.which("initdb"):
         pytest.skip("PostgreSQL is not installed (Debian's package `postgresql`)")
     programs = PROGRAMS[-1] if PROGRAMS else Path(str(shutil.which("initdb"))).parent
     with tempfile.TemporaryDirectory(prefix="trackgen-pg-", ignore_cleanup_errors=True) as folder:
-        data = Path(folder) / "data"
-        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        if user:
+        if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
+        server = Server(Path(folder), programs)
         options = f"-c listen_addresses= -k {folder} -c fsync=off -c max_connections=60"
-
-        def run(*command: object) -> None:
-            done = subprocess.run([*user, *map(str, command)], capture_output=True, text=True, cwd=folder)
-            assert done.returncode == 0, done.stdout + done.stderr
-
-        run(programs / "initdb", "-D", data, "-U", "trackgen", "-A", "trust", "-E", "UTF8", "--no-sync")
-        run(programs / "pg_ctl", "-D", data, "-o", options, "-l", Path(folder) / "log", "-w", "start")
+        server.run("initdb", "-U", "trackgen", "-A", "trust", "-E", "UTF8", "--no-sync")
+        server.run("pg_ctl", "-o", options, "-l", server.folder / "log", "-w", "start")
         try:
-            yield f"postgresql://trackgen@/postgres?host={folder}"
+            yield server
         finally:
-            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            server.run("pg_ctl", "-m", "immediate", "-w", "stop")
 
 
 class Databases:

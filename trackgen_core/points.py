@@ -48,7 +48,7 @@ def start_day() -> date:
     ValueError
         If the variable is set to something that is no ISO date, or to a day before 1970.
     """
-    text = os.environ.get("TRACKGEN_START_DATE", "2000-01-01")
+    text = os.environ.get("TRACKGEN_START_DATE") or "2000-01-01"
     try:
         day = date.fromisoformat(text)
     except ValueError:

@@ -1,5 +1,6 @@
 """The assets: points come from outside, segments are made day by day, tracks are merged across midnight."""
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +9,13 @@ from typing import Any, Final
 import dagster as dg
 import pandas as pd
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
+from dagster_postgres.utils import DagsterPostgresException
 from pydantic import Field
 
-from trackgen_core.failures import Backoff
+from trackgen_core.failures import Backoff, classify
 from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan_work
+from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
 from trackgen_dagster import tags
@@ -21,8 +25,15 @@ from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, nei
 from trackgen_dagster.resources import TrackStore
 
 GROUP: Final = "trackgen"
+DATABASE: Final = re.split("[+:]", database_url())[0]
+"""What kind of database the graph shows."""
+
 PROGRESS_EVERY_S: Final = 0.5
 """How often the progress of a run is written to its tags."""
+
+MOST_RETRIES: Final = 3
+RETRY_S: Final = 5
+"""How often, and after how long, a step begins again that lost the database in between."""
 
 FAILURES: Final = "failures"
 """Metadata of a step that failed: the chunks that could not be made, as a list of JSON objects."""
@@ -39,7 +50,7 @@ points = dg.AssetSpec(
     description="GPS fixes of all users, as they were imported: one partition is one UTC day.",
     partitions_def=daily,
     group_name=GROUP,
-    kinds={"sqlite"},
+    kinds={DATABASE},
 )
 
 
@@ -96,7 +107,7 @@ daily_summaries = dg.AssetSpec(
     "journey over midnight counts on both days, each with its share, so the days add up to the tracks.",
     partitions_def=daily,
     group_name=GROUP,
-    kinds={"sqlite"},
+    kinds={DATABASE},
 )
 
 
@@ -116,6 +127,16 @@ class Made:
 
 
 def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:
+    try:
+        _try_to_generate(context, stage, config, store)
+    except Exception as error:
+        # Not of a window, for these are tried again one by one, but of what Dagster is told in between.
+        if classify(error) == "database" or isinstance(error, DagsterPostgresException):
+            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_S) from error
+        raise
+
+
+def _try_to_generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:
     _say_who_works(context, config, store)
     made = [_make(context, stage, config, store)]
     if not made[0].failures:
@@ -135,6 +156,8 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
                 context.log_event(event)
         if one.stage == "tracks":
             _report_summaries(context, store, set(one.metadata) - failed)
+    if all(failure.kind == "database" for one in made for failure in one.failures):
+        context.instance.add_run_tags(context.run.run_id, {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true"})
     raise _failure(store, made)
 
 

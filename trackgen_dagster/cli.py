@@ -1023,6 +1023,38 @@ def metrics(output: Path | None, port: int | None) -> None:
 
 
 @main.command()
+@click.option(
+    "--postgres",
+    metavar="URL",
+    required=True,
+    envvar="TRACKGEN_DAGSTER_POSTGRES_URL",
+    show_envvar=True,
+    help="The database, as in postgresql://user@host/name.",
+)
+@click.option("--force", is_flag=True, help="Replace a dagster.yaml that says something else, and keep a copy of it.")
+def init(postgres: str, force: bool) -> None:
+    """Keep Dagster's runs, events and schedules in a PostgreSQL database: write that into its dagster.yaml.
+
+    A password is never written: if the URL has one, the file refers to TRACKGEN_DAGSTER_POSTGRES_URL.
+    """
+    from trackgen_core.home import database_url
+    from trackgen_dagster.instance import POSTGRES_VARIABLE, open_instance, storage_of, use_postgres
+
+    done = use_postgres(postgres, force=force)
+    os.environ[POSTGRES_VARIABLE] = postgres
+    with open_instance() as instance:
+        click.echo(f"Dagster's storage: {storage_of(instance)} (PostgreSQL {done.server}), by {done.config}")
+    if done.backup:
+        click.echo(f"What was there before: {done.backup}")
+    click.echo("Next:")
+    if done.by_variable:
+        click.echo(f"  export {POSTGRES_VARIABLE}=...   in every shell and service: the password is in no file")
+    if database_url().startswith("sqlite"):
+        click.echo("  export TRACKGEN_DATABASE_URL=...   if points and tracks shall be in PostgreSQL as well")
+    click.echo("  trackgen doctor")
+
+
+@main.command()
 @click.option("--port", "-p", type=int, default=DEFAULT_PORT, show_default=True)
 def ui(port: int) -> None:
     """Start the Dagster UI and daemon on this home, at 127.0.0.1 only."""

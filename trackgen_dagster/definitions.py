@@ -1,7 +1,5 @@
 """Everything that Dagster loads."""
 
-import os
-
 import dagster as dg
 
 from trackgen_dagster import assets, checks
@@ -9,10 +7,6 @@ from trackgen_dagster.jobs import cleanup, generate, inbox
 from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.schedules import SCHEDULES
 from trackgen_dagster.sensors import SENSORS
-
-# Read by Dagster whenever events are stored, in this process and in those that it starts; without it, a partition costs
-# a transaction.
-os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 defs = dg.Definitions(
     assets=[assets.points, assets.segments, assets.tracks, assets.daily_summaries],

@@ -18,7 +18,7 @@ from trackgen_core.generation import day_stats
 from trackgen_core.home import database_url, home, open_store
 from trackgen_core.points import day_date, day_number, now_ms, start_day
 from trackgen_core.store import STAGES, Store
-from trackgen_dagster.instance import daemon_is_alive, open_instance
+from trackgen_dagster.instance import daemon_is_alive, open_instance, storage_of
 from trackgen_dagster.sessions import list_sessions
 
 PACKAGES: Final = ("trackgen", "dagster", "dagster-webserver", "pandas", "pyproj", "sqlalchemy")
@@ -57,8 +57,12 @@ def examine() -> Findings:
     except (DatabaseError, ValueError) as error:
         found.problems.append(str(error))
         return found
-    with open_instance() as instance:
-        _examine_instance(instance, found)
+    try:
+        with open_instance() as instance:
+            found.facts["Dagster's storage"] = storage_of(instance)
+            _examine_instance(instance, found)
+    except DatabaseError as error:
+        found.problems.append(str(error))
     free_gb = shutil.disk_usage(home() if home().exists() else home().anchor).free / 1e9
     found.facts["free disk"] = f"{free_gb:.1f} GB"
     if free_gb < LEAST_FREE_GB:

@@ -7,6 +7,7 @@ been told of. So a session that was killed is simply started again.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -17,11 +18,13 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import dagster as dg
+from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.execution.api import execute_run
 from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin, get_python_environment_entry_point
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
@@ -66,6 +69,17 @@ UI_ORIGIN: Final = RemoteJobOrigin(
     "generate",
 )
 """Where the UI finds the job of a run that was executed here: without it, it cannot execute the run again."""
+
+CODE_ORIGIN: Final = JobPythonOrigin(
+    "generate",
+    RepositoryPythonOrigin(
+        sys.executable,
+        ModuleCodePointer("trackgen_dagster.definitions", "defs", working_directory=None),
+        container_image=os.environ.get("DAGSTER_CURRENT_IMAGE"),
+        entry_point=get_python_environment_entry_point(sys.executable),
+    ),
+)
+"""Where a worker on another machine finds it."""
 
 
 @dataclass
@@ -365,6 +379,7 @@ def _new_run(
         run_config=request.config(workers) | quiet,
         tags=run_tags,
         remote_job_origin=UI_ORIGIN,
+        job_code_origin=CODE_ORIGIN,
     )
 
 

@@ -6,16 +6,22 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import dagster as dg
 import psutil
-from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._config.errors import PostProcessingError
+from dagster._core.errors import DagsterInvalidConfigError, DagsterUserCodeUnreachableError
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.client import DagsterGrpcClient
+from dagster_postgres.utils import DagsterPostgresException
 from filelock import FileLock
+from sqlalchemy import URL, NullPool, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from trackgen_core.database import DatabaseError
 from trackgen_core.home import home
 from trackgen_dagster import tags
 
@@ -32,16 +38,29 @@ UNFINISHED: Final = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
-DAGSTER_YAML: Final = """\
+SQLITE: Final = """\
+event_log_storage:
+  module: trackgen_dagster.event_log
+  class: BatchedSqliteEventLogStorage
+"""
+
+POSTGRES: Final = """\
+storage:
+  custom:
+    module: trackgen_dagster.event_log
+    class: PostgresStorage
+    config:
+      postgres_url: {}
+"""
+
+YAML: Final = """\
 # Written by Trackgen when it first used this folder; yours to change.
 telemetry:
   enabled: false
 # No dialog that asks for an e-mail address.
 nux:
   enabled: false
-event_log_storage:
-  module: trackgen_dagster.event_log
-  class: BatchedSqliteEventLogStorage
+{storage}\
 # What a run has to say is in its event log; files of captured output would cost every step some milliseconds.
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
@@ -65,10 +84,16 @@ run_monitoring:
 # Ticks of sensors and schedules are kept for these many days; sessions: see TRACKGEN_RETENTION_DAYS.
 retention:
   sensor:
-    purge_after_days: {skipped: 2, success: 30, failure: 30, started: 30}
+    purge_after_days: {{skipped: 2, success: 30, failure: 30, started: 30}}
   schedule:
-    purge_after_days: {skipped: 7, success: 30, failure: 30, started: 30}
+    purge_after_days: {{skipped: 7, success: 30, failure: 30, started: 30}}
 """
+
+DAGSTER_YAML: Final = YAML.format(storage=SQLITE)
+
+POSTGRES_VARIABLE: Final = "TRACKGEN_DAGSTER_POSTGRES_URL"
+LEAST_POSTGRES: Final = 15
+CONNECT_S: Final = 10
 
 LOCATION: Final = "trackgen"
 """The name under which the UI shows what it has loaded."""
@@ -83,7 +108,7 @@ load_from:
 
 def prepare_instance() -> Path:
     """Point Dagster at its folder, `DAGSTER_HOME` or one in Trackgen's home, and configure it if it is new."""
-    folder = Path(os.environ.get("DAGSTER_HOME") or home() / "dagster").absolute()
+    folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
@@ -92,11 +117,120 @@ def prepare_instance() -> Path:
     return folder
 
 
+def _folder() -> Path:
+    return Path(os.environ.get("DAGSTER_HOME") or home() / "dagster").absolute()
+
+
 def open_instance() -> dg.DagsterInstance:
-    """Return the instance that `prepare_instance` points at."""
-    # Dagster makes its databases on first use, and two processes at once would trip over each other.
-    with FileLock(prepare_instance() / ".lock"):
-        return dg.DagsterInstance.get()
+    """Return the instance that `prepare_instance` points at.
+
+    Raises
+    ------
+    DatabaseError
+        If its storage cannot be used as `dagster.yaml` says.
+    """
+    folder = prepare_instance()
+    try:
+        # Dagster makes its databases on first use, and two processes at once would trip over each other.
+        with FileLock(folder / ".lock"):
+            return dg.DagsterInstance.get()
+    except (DagsterPostgresException, DBAPIError, DagsterInvalidConfigError, PostProcessingError) as error:
+        cause = error.__cause__ if isinstance(error, DagsterPostgresException) else error
+        reason = cause.orig if isinstance(cause, DBAPIError) else cause
+        raise DatabaseError(f"{folder / 'dagster.yaml'}: Dagster's storage cannot be used: {reason}") from error
+
+
+def storage_of(instance: dg.DagsterInstance) -> str:
+    """Return where an instance keeps runs, events and schedules, without passwords."""
+    url = getattr(instance.run_storage, "postgres_url", None)
+    return _shown(make_url(url)) if url else f"SQLite files in {instance.root_directory}"
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What `use_postgres` did."""
+
+    config: Path
+    storage: str
+    """The database, without its password."""
+    server: str
+    """Its version."""
+    by_variable: bool
+    """Whether `POSTGRES_VARIABLE` has to say the URL to every process."""
+    backup: Path | None
+    """Where what was written there before is now."""
+
+
+def use_postgres(url: str, *, force: bool = False) -> Initialised:
+    """Make a PostgreSQL database the storage of Dagster, in the `dagster.yaml` of its folder.
+
+    Parameters
+    ----------
+    url : str
+        The database. If the URL has a password, or is what `POSTGRES_VARIABLE` says, the file refers to this variable.
+    force : bool
+        Replace a `dagster.yaml` that says something else; it is kept beside the new one.
+
+    Raises
+    ------
+    DatabaseError
+        If the database cannot be used.
+    FileExistsError
+        If there is a `dagster.yaml` that says something else.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise DatabaseError(f"{url!r} is no URL: write it as postgresql://user@host/name") from None
+    server = _check_postgres(parsed)
+    by_variable = _has_password(parsed) or os.environ.get(POSTGRES_VARIABLE) == url
+    text = YAML.format(storage=POSTGRES.format(f"{{env: {POSTGRES_VARIABLE}}}" if by_variable else json.dumps(url)))
+    config = _folder() / "dagster.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    backup = None
+    if config.exists() and config.read_text() != text:
+        if not force:
+            raise FileExistsError(
+                f"{config} says something else already: --force replaces it and keeps a copy; the sessions in its "
+                "storage are not carried over, tracks are no part of it"
+            )
+        backup = config.with_name(f"dagster.yaml.{time.strftime('%Y%m%d-%H%M%S')}")
+        backup.write_text(config.read_text())
+    config.write_text(text)
+    return Initialised(config, _shown(parsed), server, by_variable, backup)
+
+
+def _check_postgres(url: URL) -> str:
+    """Return the version of the server, if Dagster can use the database."""
+    if url.drivername != "postgresql":
+        raise DatabaseError(f"{_shown(url)}: Dagster's storage is PostgreSQL: write it as postgresql://user@host/name")
+    engine = create_engine(url, connect_args={"connect_timeout": CONNECT_S}, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            version, number = connection.exec_driver_sql(
+                "SELECT current_setting('server_version'), current_setting('server_version_num')::int"
+            ).one()
+            may_create = connection.exec_driver_sql(
+                "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+            ).scalar_one()
+    except DBAPIError as error:
+        raise DatabaseError(f"{_shown(url)}: cannot be reached: {error.orig}") from error
+    if number < 10_000 * LEAST_POSTGRES:
+        raise DatabaseError(f"{_shown(url)}: PostgreSQL {version} is too old: {LEAST_POSTGRES} or newer is needed")
+    if not may_create:
+        raise DatabaseError(
+            f"{_shown(url)}: its user may not make tables there: let the user own the database, as in "
+            "`createdb --owner USER NAME`"
+        )
+    return str(version)
+
+
+def _has_password(url: URL) -> bool:
+    return url.password is not None or "password" in url.query
+
+
+def _shown(url: URL) -> str:
+    return url.difference_update_query(["password"]).render_as_string()
 
 
 def write_workspace() -> Path:

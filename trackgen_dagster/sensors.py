@@ -14,7 +14,6 @@ from typing import Final
 import dagster as dg
 import pandas as pd
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from trackgen_core.home import home
 from trackgen_core.inbox import waiting
@@ -41,7 +40,7 @@ from trackgen_dagster.requests import (
     wanted,
 )
 from trackgen_dagster.resources import TrackStore
-from trackgen_dagster.sessions import is_ours
+from trackgen_dagster.sessions import is_ours, was_launched
 
 RUNNING: Final = dg.DefaultSensorStatus.RUNNING
 
@@ -201,7 +200,7 @@ def fail_stuck_runs(instance: dg.DagsterInstance, seconds: float, since: float =
 
 def _stop(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     with suppress(Exception):  # whoever started it may be gone, and it with him
-        if GRPC_INFO_TAG in run.tags:
+        if was_launched(instance, run):
             instance.run_launcher.terminate(run.run_id)
         elif works(instance, run) and (pid := pid_of(run.tags[tags.PROCESS])):
             os.kill(pid, signal.SIGINT)

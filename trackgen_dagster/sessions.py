@@ -27,7 +27,7 @@ from dagster._core.execution.backfill import (
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
-from dagster._core.storage.tags import GRPC_INFO_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._utils.error import SerializableErrorInfo
 
 from trackgen_core.store import STAGES, Stage
@@ -110,7 +110,7 @@ class Session:
     @property
     def links(self) -> list[str]:
         """Where the UI shows it."""
-        base = os.environ.get("TRACKGEN_UI_URL", UI_URL).rstrip("/")
+        base = (os.environ.get("TRACKGEN_UI_URL") or UI_URL).rstrip("/")
         backfill = [f"{base}/runs/b/{self.backfill}"] if self.backfill else []
         return backfill + [f"{base}/runs/{run}" for run in self.runs]
 
@@ -502,8 +502,13 @@ def _status(instance: dg.DagsterInstance, parts: Parts) -> Status:
 
 
 def was_stopped(run: dg.DagsterRun) -> bool:
-    """Return whether somebody stopped a run."""
-    return run.status == dg.DagsterRunStatus.CANCELED or tags.CANCELLED in run.tags
+    """Return whether somebody stopped a run, before it had come to its end by itself."""
+    return run.status == dg.DagsterRunStatus.CANCELED or (tags.CANCELLED in run.tags and not run.is_success)
+
+
+def was_launched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether a run was handed to the instance's launcher, which then knows how to stop it."""
+    return bool(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_STARTING))
 
 
 def span_of(parts: Parts) -> tuple[int, int]:
@@ -593,7 +598,7 @@ def _cancel_backfill(instance: dg.DagsterInstance, backfill: PartitionBackfill) 
 def _cancel_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.add_run_tags(run.run_id, {tags.CANCELLED: "true"})
     process = run.tags.get(tags.PROCESS)
-    if GRPC_INFO_TAG not in run.tags and process and works(instance, run):
+    if process and works(instance, run) and not was_launched(instance, run):
         pid = pid_of(process)
         assert pid is not None
         os.kill(pid, signal.SIGINT)  # a command line: it stops as if somebody had pressed Ctrl-C

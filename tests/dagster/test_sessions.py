@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
 from tests import world
 from tests.dagster.homes import DAYS, FIRST, allow, execute, refuse
@@ -285,3 +286,16 @@ def test_a_session_that_is_not_there(instance: dg.DagsterInstance) -> None:
     assert list_sessions(instance) == []
     with pytest.raises(UnknownSession, match="trackgen sessions list"):
         find_session(instance, "nobody")
+
+
+def test_what_the_database_alone_is_to_blame_for_is_started_again(
+    instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKGEN_ATTEMPTS", "2")
+    execute(store, "CREATE TRIGGER refused BEFORE INSERT ON segments BEGIN SELECT no_such_function(); END")
+    away = generate(store, instance, workers=1)
+    allow(store)
+    refuse(store, FIRST + 1)
+    data = generate(store, instance, workers=1)
+    said = [instance.get_run_by_id(summary.runs[0]).tags for summary in (away, data)]
+    assert [RETRY_ON_ASSET_OR_OP_FAILURE_TAG in one for one in said] == [True, False]
