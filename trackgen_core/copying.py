@@ -54,20 +54,22 @@ def copy_out(
     if started.status != ExecStatus.COPY_OUT:
         raise psycopg.errors.error_from_result(started)
     next_row = connection.pgconn.get_copy_data  # half of the time that psycopg's own iteration takes
-    buffer, ends = bytearray(), array("q")
-    unread = len(HEADER)
+    has_bytes = list(dtypes.values())[-1] == "object"
+    buffer, ends, count = bytearray(), array("q"), 0
     broken = None
     try:
-        while (received := next_row(0))[0] >= 0:
-            row = received[1][unread:] if unread else received[1]
-            unread = 0
-            if len(row) == len(TRAILER):
-                continue
-            buffer += row
-            ends.append(len(buffer))
-            if len(ends) == rows:
-                yield _decoded(buffer, ends, dtypes)
-                buffer, ends = bytearray(), array("q")
+        length, row = next_row(0)
+        length, row = length - len(HEADER), row[len(HEADER) :]
+        while length >= 0:
+            if length > len(TRAILER):
+                buffer += row
+                count += 1
+                if has_bytes:
+                    ends.append(len(buffer))
+                if count == rows:
+                    yield _decoded(buffer, ends, dtypes)
+                    buffer, ends, count = bytearray(), array("q"), 0
+            length, row = next_row(0)
     except psycopg.OperationalError as error:
         broken = error  # unless the server says more
     failed = [ended for ended in iter(connection.pgconn.get_result, None) if ended.status != ExecStatus.COMMAND_OK]
@@ -75,7 +77,7 @@ def copy_out(
         raise psycopg.errors.error_from_result(failed[0]) from broken
     if broken:
         raise broken
-    if ends:
+    if count:
         yield _decoded(buffer, ends, dtypes)
 
 
@@ -117,12 +119,14 @@ _SELECTED: Final = {
 
 
 def _decoded(buffer: bytearray, ends: array[int], dtypes: Mapping[str, Any]) -> pd.DataFrame:
-    names = list(dtypes)
-    has_bytes = dtypes[names[-1]] == "object"
+    """Return a frame of rows; `ends` is where each of them ends, if the last column is bytes."""
+    names, has_bytes = list(dtypes), bool(ends)
     layout = _layout(buffer, names[:-1] if has_bytes else names, dtypes)
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     if has_bytes:
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         heads = np.frombuffer(buffer, "u1")[starts[:, None] + np.arange(layout.itemsize)].view(layout)[:, 0]
+    elif len(buffer) % layout.itemsize:
+        raise ValueError(f"columns {', '.join(names)}: NULL, or text of several lengths")
     else:
         heads = np.frombuffer(buffer, layout)
     series = {}

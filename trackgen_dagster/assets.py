@@ -131,9 +131,18 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
         _try_to_generate(context, stage, config, store)
     except Exception as error:
         # Not of a window, for these are tried again one by one, but of what Dagster is told in between.
-        if classify(error) == "database" or isinstance(error, DagsterPostgresException):
+        is_away = classify(error) == "database" or isinstance(error, DagsterPostgresException)
+        if is_away and not _is_told_to_stop(context):  # which psycopg may take for an error of the database
             raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_S) from error
         raise
+
+
+def _is_told_to_stop(context: dg.AssetExecutionContext) -> bool:
+    try:
+        run = context.instance.get_run_by_id(context.run.run_id)
+    except Exception:  # noqa: BLE001 - the storage is away itself; then nobody has stopped the run
+        return False
+    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 def _try_to_generate(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> None:
