@@ -8,15 +8,25 @@ from collections.abc import Callable, Mapping
 from statistics import median
 
 
-def take_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of every repeat, by contender, after one run each that does not count."""
+def take_turns(
+    contenders: Mapping[str, Callable[[], object]],
+    repeats: int,
+    prepare: Callable[[str], object] = lambda name: None,
+    *,
+    warm_up: bool = True,
+) -> dict[str, list[float]]:
+    """Return the seconds of every repeat, by contender.
+
+    Before each one, `prepare` is called with its name, which does not count; nor does a first run each, to warm up.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(repeats + 1):
+    for repeat in range(-int(warm_up), repeats):
         for name, run in contenders.items():
+            prepare(name)
             gc.collect()
             started = time.perf_counter()
             run()
-            if repeat:
+            if repeat >= 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 

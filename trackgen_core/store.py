@@ -22,6 +22,7 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -33,7 +34,16 @@ from sqlalchemy import (
     tuple_,
 )
 
-from trackgen_core.database import Database, bulk_insert, fetch_columns, fetch_frame, fetch_frames, fill, insert_ignore
+from trackgen_core.database import (
+    DAYS_WITH_POINTS,
+    Database,
+    bulk_insert,
+    fetch_columns,
+    fetch_frame,
+    fetch_frames,
+    fill,
+    insert_ignore,
+)
 from trackgen_core.digests import mixed
 from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.geodesy import IntArray
@@ -349,29 +359,17 @@ class Store:
     ) -> pd.DataFrame:
         """Return the distinct (`user_id`, `day`) that have points, from `lo_day` to `hi_day` inclusive.
 
-        The query leaps from day to day along the key, so it costs a look-up a day and not a scan of the points.
+        It costs a look-up a day along the key, and not a scan of the points.
         """
-        query = text(
-            """
-            WITH RECURSIVE leap (device_id, day) AS (
-                SELECT device_id, (SELECT min(time_ms) FROM points AS p
-                                   WHERE p.device_id = d.device_id AND p.time_ms >= :lo_ms) / :day_ms
-                FROM devices AS d
-                UNION ALL
-                SELECT device_id, (SELECT min(time_ms) FROM points AS p
-                                   WHERE p.device_id = leap.device_id AND p.time_ms >= (leap.day + 1) * :day_ms)
-                                  / :day_ms
-                FROM leap WHERE day < :hi_day
-            )
-            SELECT DISTINCT user_id, day FROM leap JOIN devices USING (device_id) WHERE day <= :hi_day
-            """
-        ).bindparams(
+        of_users = "true" if user_ids is None else "user_id IN :user_ids"
+        query = text(DAYS_WITH_POINTS[connection.dialect.name].format(of_users=of_users)).bindparams(
             lo_ms=lo_day * MS_PER_DAY,
+            end_ms=np.iinfo(np.int64).max if hi_day is None else (hi_day + 1) * MS_PER_DAY,
             day_ms=MS_PER_DAY,
-            hi_day=np.iinfo(np.int32).max if hi_day is None else hi_day,
         )
-        frame = fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})
-        return frame if user_ids is None else frame[frame["user_id"].isin(list(user_ids))]
+        if user_ids is not None:
+            query = query.bindparams(bindparam("user_ids", list(user_ids), expanding=True))
+        return fetch_frame(connection, query, {"user_id": "int64", "day": "int64"})
 
     def read_points(
         self,
@@ -763,22 +761,26 @@ class Store:
 
     def segment_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         """Return the segments, without paths, that touch `spans`; sorted as `merging` wants them."""
-        return self._segments_in(connection, spans, HEAD_DTYPES, "ORDER BY s.device_id, s.day, s.number")
+        return self._segments_in(connection, spans, HEAD_DTYPES)
 
-    def _segments_in(
-        self, connection: Connection, spans: pd.DataFrame, dtypes: Mapping[str, Any], order: str = ""
-    ) -> pd.DataFrame:
-        fill(connection, "spans", spans[list(SPAN_DTYPES)])
-        query = text(
-            f"""
-            SELECT {", ".join(f"s.{name}" for name in dtypes)} FROM spans JOIN segments AS s
-              ON s.device_id = spans.device_id
-             AND s.day BETWEEN spans.lo_ms / {MS_PER_DAY} AND spans.hi_ms / {MS_PER_DAY}
-            {order}
-            """
+    def _segments_in(self, connection: Connection, spans: pd.DataFrame, dtypes: Mapping[str, Any]) -> pd.DataFrame:
+        if spans.empty:
+            return empty_segments()[[*dtypes]]
+        # As one range of the key: a join with `spans` is planned without knowing how long they are.
+        lo_day, hi_day = int(spans["lo_ms"].min()) // MS_PER_DAY, int(spans["hi_ms"].max()) // MS_PER_DAY
+        query = (
+            select(*(segments.c[name] for name in dtypes))
+            .where(segments.c.device_id.in_(spans["device_id"].tolist()), segments.c.day.between(lo_day, hi_day))
+            .order_by(segments.c.device_id, segments.c.day, segments.c.number)
         )
         frames = fetch_columns(connection, query, dtypes)
-        return pd.concat([empty_segments()[[*dtypes]], *frames], ignore_index=True)
+        found = pd.concat([empty_segments()[[*dtypes]], *frames], ignore_index=True)
+        lo, hi = (
+            found["device_id"].map(spans.set_index("device_id")[name]).to_numpy() // MS_PER_DAY
+            for name in ("lo_ms", "hi_ms")
+        )
+        touching = (found["day"].to_numpy() >= lo) & (found["day"].to_numpy() <= hi)
+        return found if touching.all() else found[touching].reset_index(drop=True)
 
     def segment_keys(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         """Return what tells the segments that touch `spans` from others: the columns of `KEY_DTYPES`."""
