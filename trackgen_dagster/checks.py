@@ -2,11 +2,13 @@
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import dagster as dg
 
+from trackgen_core.store import Store
 from trackgen_core.verification import Verdict, lost_points, overlaps, wrong_days, wrong_legs, wrong_tracks
 from trackgen_dagster.assets import tracks
 from trackgen_dagster.partitions import days_of_run
@@ -16,42 +18,44 @@ SHOWN: Final = 20
 """Faults listed in the metadata of a check."""
 
 
-@dg.asset_check(asset=tracks)
-def points_conserved(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """Every point is in exactly one of: a track, a stay, what is set aside as noise, what is left over."""
-    return _result(context, lambda lo_day, hi_day: lost_points(database.store, lo_day, hi_day))
+DESCRIPTIONS: Final = {
+    "points_conserved": "Every point is in exactly one of: a track, a stay, what is set aside as noise, what is left "
+    "over.",
+    "no_overlap": "No two tracks or stays of a device are at the same time.",
+    "sample_recomputed": "A few tracks, computed anew from their points, equal what is stored.",
+    "days_add_up": "The shares of tracks and stays in days add up to the tracks and stays, to the millimetre and "
+    "millisecond.",
+    "legs_tile": "The legs of a track follow one another from its start to its end, and add up to it.",
+}
 
 
-@dg.asset_check(asset=tracks)
-def no_overlap(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """No two tracks or stays of a device are at the same time."""
-    return _result(context, lambda lo_day, hi_day: overlaps(database.store, lo_day, hi_day))
-
-
-@dg.asset_check(asset=tracks)
-def sample_recomputed(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """A few tracks, computed anew from their points, equal what is stored."""
+@dg.multi_asset_check(
+    specs=[dg.AssetCheckSpec(name, asset=tracks, description=said) for name, said in DESCRIPTIONS.items()],
+    can_subset=True,
+)
+def follows_from_points(context: dg.AssetCheckExecutionContext, database: TrackStore) -> Iterator[dg.AssetCheckResult]:
+    """All checks in one step: for each step, Dagster would look at all partitions that there are."""
     seed = zlib.crc32(context.run.run_id.encode())
-    return _result(context, lambda lo_day, hi_day: wrong_tracks(database.store, lo_day, hi_day, seed=seed))
+    find: dict[str, Callable[[Store, int, int], Verdict]] = {
+        "points_conserved": lost_points,
+        "no_overlap": overlaps,
+        "sample_recomputed": partial(wrong_tracks, seed=seed),
+        "days_add_up": wrong_days,
+        "legs_tile": wrong_legs,
+    }
+    for key in sorted(context.selected_asset_check_keys, key=lambda key: [*find].index(key.name)):
+        yield _result(context, key.name, partial(find[key.name], database.store))
 
 
-@dg.asset_check(asset=tracks)
-def days_add_up(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """The shares of tracks and stays in days add up to the tracks and stays, to the millimetre and millisecond."""
-    return _result(context, lambda lo_day, hi_day: wrong_days(database.store, lo_day, hi_day))
-
-
-@dg.asset_check(asset=tracks)
-def legs_tile(context: dg.AssetCheckExecutionContext, database: TrackStore) -> dg.AssetCheckResult:
-    """The legs of a track follow one another from its start to its end, and add up to it."""
-    return _result(context, lambda lo_day, hi_day: wrong_legs(database.store, lo_day, hi_day))
-
-
-def _result(context: dg.AssetCheckExecutionContext, find: Callable[[int, int], Verdict]) -> dg.AssetCheckResult:
+def _result(
+    context: dg.AssetCheckExecutionContext, name: str, find: Callable[[int, int], Verdict]
+) -> dg.AssetCheckResult:
     lo_day, hi_day = days_of_run(context.run.tags)
     started = time.perf_counter()
     faults, left_out = find(lo_day, hi_day)
     return dg.AssetCheckResult(
+        asset_key=tracks.key,
+        check_name=name,
         passed=not faults,
         description=f"{len(faults)} fault(s)" if faults else None,
         metadata={

@@ -10,13 +10,7 @@ from trackgen_dagster.sensors import SENSORS
 
 defs = dg.Definitions(
     assets=[assets.points, assets.segments, assets.tracks, assets.daily_summaries],
-    asset_checks=[
-        checks.points_conserved,
-        checks.no_overlap,
-        checks.sample_recomputed,
-        checks.days_add_up,
-        checks.legs_tile,
-    ],
+    asset_checks=[checks.follows_from_points],
     jobs=[generate, inbox, cleanup],
     schedules=SCHEDULES,
     sensors=SENSORS,

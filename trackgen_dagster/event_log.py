@@ -19,6 +19,7 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEvent
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+from dagster_shared.record import copy
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 
 BATCHED: Final = {
@@ -57,6 +58,14 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     @abstractmethod
     def _insert(self, connection: Connection, rows: list[dict[str, Any]]) -> Sequence[int]:
         """Insert rows and return their ids."""
+
+    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+        # One row, which the evaluation of all days then fills in. The parent adds one for every partition of the run,
+        # and these would stay "planned" for ever.
+        planned = event.get_dagster_event()
+        once = copy(planned.event_specific_data, partitions_subset=None)
+        event = event._replace(dagster_event=planned._replace(event_specific_data=once))
+        super()._store_asset_check_evaluation_planned(event, event_id)
 
     def delete_events(self, run_id: str) -> None:
         """Forget the events of a run, but for the latest materialization of each partition: that is still true."""

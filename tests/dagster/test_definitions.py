@@ -100,7 +100,7 @@ def test_checks_jobs_and_resources() -> None:
     }
     job = defs.resolve_job_def("generate")
     nodes = {node.name for node in job.graph.nodes}
-    assert nodes == {"segments", "tracks", *(f"tracks_{name}" for name in CHECKS)}
+    assert nodes == {"segments", "tracks", "follows_from_points"}
     assert isinstance(job.partitions_def, dg.DailyPartitionsDefinition)
     assert job.executor_def.name == "in_process"
     assert {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")} >= {"generate"}
@@ -140,7 +140,8 @@ def test_the_library_imports_no_dagster(tmp_path: Path) -> None:
     code = (
         "import importlib, pkgutil, sys, trackgen_core\n"
         "names = [m.name for m in pkgutil.walk_packages(trackgen_core.__path__, 'trackgen_core.')]\n"
-        "for name in names: importlib.import_module(name)\n"
+        "for name in names:\n"
+        "    if not name.endswith('.env'): importlib.import_module(name)\n"  # that one only Alembic can run
         "print(len(names), sorted(m for m in sys.modules if m.partition('.')[0].startswith('dagster')))\n"
     )
     count, _, loaded = run(sys.executable, "-c", code, home=tmp_path).strip().partition(" ")
