@@ -47,6 +47,9 @@ bench: $(INSTALLED) ## Run the benchmarks
 	$(BIN)/python benchmarks/bench_generate.py
 	$(BIN)/python benchmarks/bench_workers.py
 	$(BIN)/python benchmarks/bench_sessions.py
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_distances.py
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_postgresql.py
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_users.py
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,6 +40,8 @@ WRITERS_LOCK: Final = int.from_bytes(b"trck")
 """The class of the advisory locks that writers to PostgreSQL hold: all of them lock number `EVERYBODY`, those who write
 for some users only with others, and then the numbers of these users, modulo `USER_LOCKS`."""
 EVERYBODY: Final = -1
+MONTHS: Final = -2
+"""The number that is locked to make partitions."""
 USER_LOCKS: Final = 64
 """So a writer needs no more locks than that, however many users it writes for."""
 
@@ -185,11 +187,12 @@ def make_months(connection: Connection, days: Iterable[int]) -> None:
     """
     if connection.dialect.name != "postgresql":
         return
-    for month in pd.to_datetime(list(days), unit="D").to_period("M").unique():
-        name = f"points_{month:%Y_%m}"
-        if connection.exec_driver_sql(f"SELECT to_regclass('{name}')").scalar() is not None:
-            continue
-        lo_ms, hi_ms = (one.start_time.value // 1_000_000 for one in (month, month + 1))
+    months = {f"points_{month:%Y_%m}": month for month in pd.to_datetime(list(days), unit="D").to_period("M").unique()}
+    if not _missing_months(connection, months):
+        return
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK}, {MONTHS})")
+    for name in _missing_months(connection, months):  # those that nobody else has made meanwhile
+        lo_ms, hi_ms = (one.start_time.value // 1_000_000 for one in (months[name], months[name] + 1))
         for statement in (
             f"CREATE TABLE {name} (LIKE points INCLUDING ALL)",
             f"WITH moved AS (DELETE FROM points_other WHERE time_ms >= {lo_ms} AND time_ms < {hi_ms} RETURNING *) "
@@ -197,6 +200,13 @@ def make_months(connection: Connection, days: Iterable[int]) -> None:
             f"ALTER TABLE points ATTACH PARTITION {name} FOR VALUES FROM ({lo_ms}) TO ({hi_ms})",
         ):
             connection.exec_driver_sql(statement)
+
+
+def _missing_months(connection: Connection, names: Iterable[str]) -> list[str]:
+    # Not `to_regclass`, which remembers what was not there.
+    query = "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'points'::regclass"
+    there = set(connection.exec_driver_sql(query).scalars())
+    return [name for name in names if name not in there]
 
 
 SPELLINGS: Final = {

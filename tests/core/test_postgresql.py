@@ -181,6 +181,18 @@ def test_points_are_kept_by_month(databases: postgres.Databases) -> None:
     store.database.close()
 
 
+def test_imports_at_once_make_each_month_once(databases: postgres.Databases) -> None:
+    store = Store(Database(databases.new()))
+    months_ms = [1_704_067_200_000 + 31 * 86_400_000 * month for month in range(6)]
+    points = pd.DataFrame({"time_ms": months_ms, "lon": 9.0, "lat": 48.0, "device": ""})
+    points[["altitude", "accuracy", "speed"]] = np.nan
+    with ThreadPoolExecutor(4) as pool:
+        added = [pool.submit(add_points, store, points.assign(user=f"user {number}")) for number in range(8)]
+        assert [future.result(timeout=60) for future in added] == [6] * 8
+    assert partitions(store) == [f"points_2024_{month:02}" for month in range(1, 7)] + ["points_other"]
+    store.database.close()
+
+
 def test_writers_for_other_users_do_not_wait(databases: postgres.Databases) -> None:
     store = Store(Database(databases.new()))
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
