@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import heappop, heappush
+from multiprocessing.util import Finalize
 from typing import Final
 
 from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify
@@ -216,6 +217,15 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
 
 _kept: dict[int, ProcessPoolExecutor] = {}
 """Pools by their size: starting a worker takes longer than most stages of a run do."""
+
+
+def _close_kept() -> None:
+    while _kept:
+        _kept.popitem()[1].shutdown(wait=True, cancel_futures=True)
+
+
+# A process that was started by `multiprocessing` itself waits for its children before it would close its pools.
+Finalize(None, _close_kept, exitpriority=10)
 
 
 @contextmanager

@@ -852,7 +852,8 @@ class Store:
         self.clear(connection, "segments", claimed)
 
     def _replace_noise(self, connection: Connection, made: pd.DataFrame, device_days: pd.DataFrame) -> None:
-        """Put noise in the place of that of some days; `spans` hold them."""
+        """Put noise in the place of that of some days."""
+        fill(connection, "spans", _day_spans(device_days))
         query = text(
             f"""
             SELECT {", ".join(f"n.{name}" for name in NOISE_DTYPES)} FROM spans JOIN noise AS n

@@ -531,11 +531,17 @@ def test_dead_letters_are_left_alone_by_their_window(store: Store) -> None:
 # Processes
 
 
-def die_of_anna(url: str, window: Window) -> WindowResult | WindowFailure:
+@pytest.fixture
+def new_workers() -> None:
+    """No worker of an earlier test is left, who would know nothing of what is changed here."""
+    parallel._close_kept()
+
+
+def die_of_anna(url: str, stage: Stage, window: Window) -> WindowResult | WindowFailure:
     """Do what a worker does, unless the window holds a certain day of the first user."""
     if 1 in window.user_ids and window.lo_day <= DAY + 1 <= window.hi_day:
         os.kill(os.getpid(), signal.SIGKILL)
-    return DO_IN_WORKER(url, window)
+    return DO_IN_WORKER(url, stage, window)
 
 
 DO_IN_WORKER = parallel._do_in_worker
@@ -560,6 +566,7 @@ def die_at_once(parent: int) -> None:
     os._exit(1)
 
 
+@pytest.mark.usefixtures("new_workers")
 def test_workers_that_cannot_start_are_no_fault_of_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "TRIAL_S", 0.0)
     monkeypatch.setattr(parallel, "_start_worker", die_at_once)
@@ -587,7 +594,7 @@ def test_workers_find_the_bad_days_too(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_a_worker_without_a_database_reports_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    failure = DO_IN_WORKER(f"sqlite:///{tmp_path}/file/trackgen.db", Window(DAY, DAY, (1,)))
+    failure = DO_IN_WORKER(f"sqlite:///{tmp_path}/file/trackgen.db", "segments", Window(DAY, DAY, (1,)))
     assert isinstance(failure, WindowFailure)
     assert failure.kind == "database"
 

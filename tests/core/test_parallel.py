@@ -25,6 +25,7 @@ POINTS = [fix(at("10:00") + day * DAY + i * MINUTE, 50.0 * i) for day in range(D
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A history of many small windows, for which workers are started at once."""
+    parallel._close_kept()
     monkeypatch.setattr(parallel, "TRIAL_S", 0.0)
     monkeypatch.setattr(parallel, "_do", slowly(parallel._do))  # so that workers get their share
     monkeypatch.setattr(generation, "DAYS_PER_WINDOW", 2)

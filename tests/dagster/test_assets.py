@@ -449,7 +449,10 @@ def contents(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
                 names = [column["name"] for column in sqlalchemy.inspect(connection).get_columns(table)]
                 kept = [name for name in names if name not in {"id", "create_timestamp"} or table == "event_logs"]
                 rows = connection.exec_driver_sql(f"SELECT {', '.join(kept)} FROM {table}")
-                found[f"{path.name}/{table}"] = sorted(map(tuple, rows), key=repr)
+                # The stock storage plans checks for every partition, and forgets about it.
+                found[f"{path.name}/{table}"] = sorted(
+                    (row for row in map(tuple, rows) if "PLANNED" not in row), key=repr
+                )
         engine.dispose()
     return found
 
@@ -477,6 +480,9 @@ def test_batches_leave_the_same_event_log_as_the_stock_storage(events: list[dg.E
     expected, found = contents(tmp_path / "stock"), contents(tmp_path / "batched")
     assert any(rows for name, rows in expected.items() if name.endswith("asset_keys"))
     assert found == expected
+    planned = "SELECT count(*) FROM asset_check_executions WHERE execution_status = 'PLANNED'"
+    with batched.index_connection() as connection:
+        assert connection.exec_driver_sql(planned).scalar() == 0
 
     for asset in BOTH:
         key = dg.AssetKey(asset)
