@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import heappop, heappush
-from multiprocessing.util import Finalize
 from typing import Final
 
 from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify
@@ -86,8 +85,7 @@ def do_windows(
     """
     queue = _Queue(store, stage, windows, backoff)
     started = time.monotonic()
-    trial_s = 0.0 if workers - 1 in _kept else TRIAL_S
-    while queue and (workers == 1 or time.monotonic() - started < trial_s):
+    while queue and (workers == 1 or time.monotonic() - started < TRIAL_S):
         yield from queue.settle(_do(store, stage, queue.wait()))
     if queue:
         yield from _do_with_workers(queue, workers)
@@ -186,7 +184,7 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
     store, stage = queue.store, queue.stage
     broken: list[Window] = []
     handed: dict[Future[WindowResult | WindowFailure], Window] = {}
-    with _kept_pool(workers - 1) as pool:
+    with _pool(workers - 1) as pool:
         while queue or handed:
             while len(queue.ready) > 1 and not broken and len(handed) < AHEAD * (workers - 1):
                 window = queue.ready.popleft()
@@ -215,48 +213,18 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
         yield from queue.settle(_do_apart(store, stage, queue.wait()))
 
 
-_kept: dict[int, ProcessPoolExecutor] = {}
-"""Pools by their size: starting a worker takes longer than most stages of a run do."""
-
-
-def _close_kept() -> None:
-    while _kept:
-        _kept.popitem()[1].shutdown(wait=True, cancel_futures=True)
-
-
-# A process that was started by `multiprocessing` itself waits for its children before it would close its pools.
-Finalize(None, _close_kept, exitpriority=10)
-
-
-@contextmanager
-def _kept_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool that is there for the next one, too, unless something goes wrong with this one."""
-    pool = _kept.pop(workers, None) or _new_pool(workers)
-    try:
-        yield pool
-        if not pool._broken:
-            _kept[workers] = pool
-    finally:
-        if workers not in _kept:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = _new_pool(workers)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _new_pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(os.getpid(),),
     )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _do(store: Store, stage: Stage, window: Window) -> WindowResult | WindowFailure:

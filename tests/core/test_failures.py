@@ -531,12 +531,6 @@ def test_dead_letters_are_left_alone_by_their_window(store: Store) -> None:
 # Processes
 
 
-@pytest.fixture
-def new_workers() -> None:
-    """No worker of an earlier test is left, who would know nothing of what is changed here."""
-    parallel._close_kept()
-
-
 def die_of_anna(url: str, stage: Stage, window: Window) -> WindowResult | WindowFailure:
     """Do what a worker does, unless the window holds a certain day of the first user."""
     if 1 in window.user_ids and window.lo_day <= DAY + 1 <= window.hi_day:
@@ -566,7 +560,6 @@ def die_at_once(parent: int) -> None:
     os._exit(1)
 
 
-@pytest.mark.usefixtures("new_workers")
 def test_workers_that_cannot_start_are_no_fault_of_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "TRIAL_S", 0.0)
     monkeypatch.setattr(parallel, "_start_worker", die_at_once)
