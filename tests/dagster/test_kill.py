@@ -37,9 +37,10 @@ pytestmark = pytest.mark.xdist_group("kill")  # its fixtures are dear: one proce
 
 WORKERS_AT_ONCE = (
     "-c",
-    "from trackgen_core import parallel; parallel.TRIAL_S = 0\nfrom trackgen_dagster.cli import main; main()",
+    "from trackgen_core import generation, parallel; parallel.TRIAL_S = 0; generation.POINTS_PER_WINDOW = 1\n"
+    "from trackgen_dagster.cli import main; main()",
 )
-"""The command line, but with workers for any work, however little."""
+"""The command line, but with workers for any work, however little, and a window for every day."""
 
 
 def start(home: Path, *args: object, program: tuple[str, str] = COMMAND_LINE) -> subprocess.Popen[str]:
