@@ -144,14 +144,19 @@ def _decoded(buffer: bytearray, ends: array[int], dtypes: Mapping[str, Any]) -> 
 
 def _layout(buffer: bytearray, names: list[str], dtypes: Mapping[str, Any]) -> np.dtype[np.void]:
     """Return the layout of a row, as the first one shows it."""
-    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    kinds = {}
     offset = 2
     for name in names:
         (length,) = struct.unpack_from(">i", buffer, offset)
         offset += 4 + length
-        kind = {"int64": ">i8", "Int64": ">i8", "float64": ">f8"}.get(dtypes[name], f"S{length}")
-        fields += [(f"{name} length", ">i4"), (name, kind)]
-    return np.dtype(fields)
+        kinds[name] = {"int64": ">i8", "Int64": ">i8", "float64": ">f8"}.get(dtypes[name], f"S{length}")
+    return _row(kinds)
+
+
+def _row(kinds: Mapping[str, str]) -> np.dtype[np.void]:
+    """Return the layout of rows of fields of a fixed length, given how numpy reads each."""
+    fields = [field for name, kind in kinds.items() for field in ((f"{name} length", ">i4"), (name, kind))]
+    return np.dtype([("fields", ">i2"), *fields])
 
 
 def _column(values: npt.NDArray[Any], dtype: str) -> pd.Series:
@@ -166,10 +171,7 @@ def _column(values: npt.NDArray[Any], dtype: str) -> pd.Series:
 def _encoded(columns: Mapping[str, pd.Series], types: Mapping[str, str]) -> bytes:
     """Return rows; the columns of a fixed length come first."""
     fixed = {name: NUMBERS[types[name]] for name in columns if types[name] in NUMBERS}
-    fields = [("fields", ">i2")]
-    for name, number in fixed.items():
-        fields += [(f"{name} length", ">i4"), (name, number)]
-    heads = np.zeros(len(next(iter(columns.values()))), fields)
+    heads = np.zeros(len(next(iter(columns.values()))), _row(fixed))
     heads["fields"] = len(columns)
     kept = np.ones((len(heads), heads.itemsize), bool)
     offset, has_nulls = 2, False

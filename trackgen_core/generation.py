@@ -126,34 +126,35 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
     for user_id, day in zip(work["user_id"].tolist(), work["day"].tolist(), strict=True):
         users_of_day.setdefault(day, set()).add(user_id)
 
-    def points(days: list[int]) -> int:
-        if points_of_day is None:
-            return len(days) * POINTS_PER_WINDOW // DAYS_PER_WINDOW
-        return sum(points_of_day.get(day, 0) for day in days)
-
     windows: list[Window] = []
     held: list[int] = []
     together: set[int] = set()
+    filled = counted = 0  # user-days, and points, of the days held
+
+    def points(days: int, counted: int) -> int:
+        return days * POINTS_PER_WINDOW // DAYS_PER_WINDOW if points_of_day is None else counted
 
     def close() -> None:
         if held:
-            ids = sorted(together)
-            users = min(
-                USER_DAYS_PER_WINDOW // (held[-1] - held[0] + 1), len(ids) * POINTS_PER_WINDOW // (points(held) or 1)
-            )
-            step = max(1, users)
+            ids, days = sorted(together), held[-1] - held[0] + 1
+            most = len(ids) * POINTS_PER_WINDOW // (points(days, counted) or 1)
+            step = max(1, min(USER_DAYS_PER_WINDOW // days, most))
             windows.extend(Window(held[0], held[-1], tuple(ids[i : i + step])) for i in range(0, len(ids), step))
 
     for day in sorted(users_of_day):
-        wider = together | users_of_day[day]
-        area = (day - held[0] + 1 if held else 1) * len(wider)
-        filled = sum(len(users_of_day[one]) for one in held) + len(users_of_day[day])
-        if points([*held, day]) > POINTS_PER_WINDOW or area > USER_DAYS_PER_WINDOW or filled < FILL * area:
+        users, here = users_of_day[day], (points_of_day or {}).get(day, 0)
+        wider = together | users
+        days = day - held[0] + 1 if held else 1
+        area = days * len(wider)
+        too_many = points(days, counted + here) > POINTS_PER_WINDOW
+        if too_many or area > USER_DAYS_PER_WINDOW or filled + len(users) < FILL * area:
             close()
-            held, together = [day], set(users_of_day[day])
+            held, together, filled, counted = [], set(users), 0, 0
         else:
-            held.append(day)
             together = wider
+        held.append(day)
+        filled += len(users)
+        counted += here
     close()
     return windows
 
