@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trackgen_core.store import Store
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    gc.callbacks.clear()  # Hypothesis measures in one, and Python drops what a signal raises there, such as Ctrl-C
     with embedded_instance(tmp_path / "home") as instance:
         yield instance
 
