@@ -1,0 +1,170 @@
+"""Running Trackgen: the UI, the daemon, their storage, figures, the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trackgen_dagster.cli.generation import print_summary, run_generation
+from trackgen_dagster.cli.options import command, json_option, progress_bar
+from trackgen_dagster.cli.points import file_line, print_import
+
+if TYPE_CHECKING:
+    from trackgen_core.store import Store
+
+DEFAULT_PORT: Final = 3000
+
+
+@command()
+@click.option(
+    "--postgres",
+    metavar="URL",
+    required=True,
+    envvar="TRACKGEN_DAGSTER_POSTGRES_URL",
+    show_envvar=True,
+    help="The database, as in postgresql://user@host/name.",
+)
+@click.option("--force", is_flag=True, help="Replace a dagster.yaml that says something else, and keep a copy of it.")
+def init(postgres: str, force: bool) -> None:
+    """Keep Dagster's runs, events and schedules in a PostgreSQL database: write that into its dagster.yaml.
+
+    A password is never written: if the URL has one, the file refers to TRACKGEN_DAGSTER_POSTGRES_URL.
+    """
+    from trackgen_core.home import database_url
+    from trackgen_dagster.instance import POSTGRES_VARIABLE, open_instance, storage_of, use_postgres
+
+    done = use_postgres(postgres, force=force)
+    os.environ[POSTGRES_VARIABLE] = postgres
+    with open_instance() as instance:
+        click.echo(f"Dagster's storage: {storage_of(instance)} (PostgreSQL {done.server}), by {done.config}")
+    if done.backup:
+        click.echo(f"What was there before: {done.backup}")
+    click.echo("Next:")
+    if done.by_variable:
+        click.echo(f"  export {POSTGRES_VARIABLE}=...   in every shell and service: the password is in no file")
+    if database_url().startswith("sqlite"):
+        click.echo("  export TRACKGEN_DATABASE_URL=...   if points and tracks shall be in PostgreSQL as well")
+    click.echo("  trackgen doctor")
+
+
+@command()
+@click.option("--port", "-p", type=int, default=DEFAULT_PORT, show_default=True)
+def ui(port: int) -> None:
+    """Start the Dagster UI and daemon on this home, at 127.0.0.1 only."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.instance import write_workspace
+
+    open_store()
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(write_workspace())]
+    # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
+
+
+@command()
+def daemon() -> None:
+    """Start the Dagster daemon alone: sensors, schedules, queue and backfills without the UI."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.instance import write_workspace
+
+    open_store()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())])
+
+
+@command()
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="A textfile.")
+@click.option("--port", "-p", type=click.IntRange(1, 65535), metavar="N", help="Serve them at 127.0.0.1:N/metrics.")
+def metrics(output: Path | None, port: int | None) -> None:
+    """Print figures for Prometheus, write them to a file, or serve them."""
+    from trackgen_core.home import open_store
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.metrics import exposition, serve, write_textfile
+
+    with open_instance() as instance:
+        store = open_store()
+        if port:
+            serve(instance, store, port)
+        elif output:
+            write_textfile(exposition(instance, store), output)
+        else:
+            click.echo(exposition(instance, store), nl=False)
+
+
+@command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what is installed, where data lives, and what is wrong."""
+    from trackgen_dagster.doctor import examine
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        for name, value in found.facts.items():
+            click.echo(f"{name:<22} {value}")
+        for problem in found.problems:
+            click.echo(f"problem: {problem}")
+        if not found.problems:
+            click.echo("All is well.")
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+@command()
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed makes another history.")
+def demo(seed: int) -> None:
+    """Make a sample history, import it, make tracks of it, and show what was found."""
+    from trackgen_core.demo import write_demo
+    from trackgen_core.home import home, open_store
+    from trackgen_core.importing import import_paths
+
+    folder = home() / "demo"
+    click.echo("1. A history: three people, two devices of one of them, half a year")
+    files = write_demo(folder, seed)
+    click.echo(f"   written to {folder}: {', '.join(file.name for file in files)}")
+    click.echo("2. trackgen import")
+    store = open_store()
+    with progress_bar("importing", True) as show:
+        report = import_paths(store, files, user=None, progress=lambda file: show(None, file_line(file)))
+    print_import(report)
+    click.echo("3. trackgen generate")
+    summary = run_generation((), "incremental", None, None, None, show_progress=True)
+    print_summary(summary)
+    if report.failed or summary.status != "completed":
+        raise click.ClickException("; ".join([*(str(file.error) for file in report.failed), *summary.errors]))
+    _print_findings(store)
+    click.echo("Next:")
+    for example, what in (
+        ("trackgen ui", "the asset graph, partitions, backfills"),
+        ("trackgen tracks list --user chloe --start 2025-07-01", "tracks as a table"),
+        ("trackgen tracks export --format geojson -o tracks.geojson", "for a map"),
+        ("trackgen settings set --user ada minutes_between_routes=10", "then `trackgen generate` again"),
+        ("trackgen import ~/my-gpx-files --user me", "your own history"),
+        ("trackgen points delete --user ada", "the sample people can go again"),
+    ):
+        click.echo(f"  {example:<62} {what}")
+
+
+def _print_findings(store: Store) -> None:
+    import pandas as pd
+
+    wanted = ["user", "device", "points", "length_mm", "duration_ms", "started_ms", "track_id"]
+    found = pd.concat(batch[wanted] for batch in store.read_tracks())
+    click.echo("4. What was found")
+    for (user, device), rows in found.groupby(["user", "device"]):
+        km, hours = rows["length_mm"].sum() / 1e6, rows["duration_ms"].sum() / 3.6e6
+        click.echo(f"   {user:<6} {device:<6} {len(rows):>5} tracks {km:>10,.0f} km {hours:>8,.0f} h")
+    for what, column in (("longest in time", "duration_ms"), ("longest in distance", "length_mm")):
+        track = found.sort_values(column).iloc[-1]
+        start = pd.Timestamp(track["started_ms"], unit="ms")
+        click.echo(
+            f"   {what}: {track['user']} from {start:%Y-%m-%d %H:%M} UTC, {track['duration_ms'] / 3.6e6:,.1f} h, "
+            f"{track['length_mm'] / 1e6:,.0f} km, one track of {track['points']:,} points"
+        )

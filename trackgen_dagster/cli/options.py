@@ -1,0 +1,177 @@
+"""What commands have in common: how days are written, options, errors, bars."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+if TYPE_CHECKING:
+    pass
+
+
+class Day(click.ParamType[int]):
+    """A day as YYYY-MM-DD, as the number of days since 1970-01-01."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Parse the day."""
+        if isinstance(value, int):
+            return value
+        try:
+            return date.fromisoformat(value).toordinal() - date(1970, 1, 1).toordinal()
+        except ValueError:
+            self.fail(f"{value!r} is no day: write it as YYYY-MM-DD", param, ctx)
+
+
+class Instant(click.ParamType[int]):
+    """A time in ISO 8601, as milliseconds since the epoch; without an offset it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Parse the time."""
+        if isinstance(value, int):
+            return value
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time: write it as 2024-05-01T17:30:00Z", param, ctx)
+        return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Command(click.Command):
+    """A command that ends with one line on stderr where something goes wrong, and with all of it under `--debug`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Show tracebacks.")
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; Python would complain about it at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(1) from None
+        except Exception as error:
+            if ctx.meta.get("debug"):
+                raise
+            message = " ".join(str(error).split()) or type(error).__name__
+            if not _is_expected(error):
+                message = f"{type(error).__name__}: {message} (run again with --debug to see where)"
+            raise click.ClickException(message) from error
+
+
+class Group(click.Group):
+    """A group of commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta["debug"] = value
+
+
+def _is_expected(error: Exception) -> bool:
+    from trackgen_core.database import DatabaseError
+
+    # OSError: files. ValueError: what was given cannot be. LookupError: a user or a session that is not there.
+    expected = isinstance(error, DatabaseError | OSError | ValueError | LookupError)
+    return expected and not isinstance(error, KeyError | IndexError)
+
+
+command = partial(click.command, cls=Command)
+
+
+group = partial(click.group, cls=Group)
+
+
+users_option = click.option("--user", "-u", "users", multiple=True, metavar="U", help="Only this user; repeatable.")
+
+
+start_option = click.option("--start", type=Day(), metavar="DAY", is_eager=True, help="First day, YYYY-MM-DD (UTC).")
+
+
+def check_end(ctx: click.Context, param: click.Parameter, end: int | None) -> int | None:
+    """Refuse a last day before the first."""
+    start = ctx.params.get("start")
+    if start is not None and end is not None and end < start:
+        raise click.BadParameter("lies before --start", ctx, param)
+    return end
+
+
+end_option = click.option("--end", type=Day(), metavar="DAY", callback=check_end, help="Last day, inclusive.")
+
+
+workers_option = click.option(
+    "--workers", "-w", type=click.IntRange(1), metavar="N", help="Processes; by default one a core."
+)
+
+ENGINES: Final = ("python", "sql")
+
+
+output_option = click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="By default stdout."
+)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def engine_option(help: str) -> Callable[..., Any]:
+    """Return an option that chooses who makes tracks."""
+    return click.option("--engine", type=click.Choice(ENGINES), default="python", show_default=True, help=help)
+
+
+@contextmanager
+def output_stream(path: Path | None) -> Iterator[BinaryIO]:
+    """Open stdout, or a file that appears under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as out:
+            yield out
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[float | None, str], None]]:
+    """Show a bar on stderr, if that is a terminal; call what is yielded with the share done and a few words."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not (wanted and console.is_terminal)) as progress:
+        task = progress.add_task(what, total=None)
+
+        def show(share: float | None, words: str) -> None:
+            progress.update(task, description=words, completed=share or 0.0, total=None if share is None else 1.0)
+
+        yield show

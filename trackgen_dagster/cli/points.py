@@ -1,0 +1,117 @@
+"""Points: import, export, delete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trackgen_dagster.cli.options import (
+    command,
+    end_option,
+    group,
+    json_option,
+    output_option,
+    output_stream,
+    progress_bar,
+    start_option,
+    users_option,
+)
+
+if TYPE_CHECKING:
+    from trackgen_core.importing import FileReport, ImportReport
+
+IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
+
+
+@command("import")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--user", "-u", metavar="U", help="Whose points these are; a `user` column in the file overrides it.")
+@click.option("--device", "-d", default="", metavar="D", help="The device, where the file does not say.")
+@click.option("--format", "format_", type=click.Choice(IMPORT_FORMATS), help="By default recognised from the content.")
+@json_option
+def import_(paths: Sequence[Path], user: str | None, device: str, format_: str | None, as_json: bool) -> None:
+    """Import points from files, folders, .gz and .zip.
+
+    A file is imported whole or not at all; rows that are no fixes are counted by reason. Importing twice adds nothing.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.importing import import_paths
+
+    store = open_store()
+    with progress_bar("importing", not as_json) as show:
+        report = import_paths(
+            store, paths, user=user, device=device, format=format_, progress=lambda file: show(None, file_line(file))
+        )
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        print_import(report)
+    for file in report.failed:
+        click.echo(f"Error: {file.error}", err=True)
+    if all(file.skipped for file in report.files):
+        where = ", ".join(map(str, paths))
+        raise click.ClickException(f"{where}: no CSV, GPX, GeoJSON or OwnTracks .rec among {len(report.files)} files")
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+def file_line(file: FileReport) -> str:
+    """Say how far a file is read."""
+    return f"{file.path}: {file.read:,} read"
+
+
+def print_import(report: ImportReport) -> None:
+    """Say what an import has come to."""
+    click.echo("  ".join(f"{name} {report.total(name):,}" for name in ("read", "new", "duplicate", "rejected")))
+    for reason, count in sorted(report.counts("reasons").items()):
+        click.echo(f"  rejected {count:,}: {reason}")
+    for column, count in sorted(report.counts("ignored").items()):
+        click.echo(f"  {column} ignored {count:,} times: no possible value")
+    for file in report.files:
+        if file.skipped:
+            click.echo(f"  skipped {file.path}: {file.skipped}")
+
+
+@group()
+def points() -> None:
+    """Export and delete points."""
+
+
+@points.command("export")
+@users_option
+@start_option
+@end_option
+@click.option("--noise", "noise_only", is_flag=True, help="Only points that are set aside.")
+@output_option
+def points_export(
+    users: Sequence[str], start: int | None, end: int | None, noise_only: bool, output: Path | None
+) -> None:
+    """Export points as CSV; the column `noise` says why a point is set aside."""
+    from trackgen_core.export import export_points
+    from trackgen_core.home import open_store
+
+    batches = open_store().read_all_points(users or None, start, end, noise_only=noise_only)
+    with output_stream(output) as out:
+        count = export_points(batches, out)
+    if output:
+        click.echo(f"{count:,} points written to {output}")
+
+
+@points.command("delete")
+@click.option("--user", "-u", required=True, metavar="U", help="Whose points.")
+@click.option("--device", "-d", metavar="D", help="Only of this device.")
+@start_option
+@end_option
+@click.confirmation_option(prompt="Delete these points for good?")
+def points_delete(user: str, device: str | None, start: int | None, end: int | None) -> None:
+    """Delete points; the next `generate` removes or shrinks the tracks made of them."""
+    from trackgen_core.home import open_store
+    from trackgen_core.points import MS_PER_DAY
+
+    lo_ms = None if start is None else start * MS_PER_DAY
+    hi_ms = None if end is None else (end + 1) * MS_PER_DAY
+    click.echo(f"{open_store().delete_points(user, device, lo_ms, hi_ms):,} points deleted")

@@ -1,0 +1,286 @@
+"""What was found: tracks, legs, stays, days; and what other settings would find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from trackgen_dagster.cli.options import (
+    Day,
+    check_end,
+    command,
+    end_option,
+    engine_option,
+    group,
+    json_option,
+    output_option,
+    output_stream,
+    start_option,
+    users_option,
+)
+
+if TYPE_CHECKING:
+    from trackgen_core.store import Store
+
+EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
+STAY_FORMATS: Final = ("csv", "geojson", "parquet")
+
+
+@group()
+def tracks() -> None:
+    """List and export tracks."""
+
+
+@tracks.command("list")
+@users_option
+@start_option
+@end_option
+@json_option
+def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """List tracks, one a line."""
+    from trackgen_core.export import track_properties
+
+    if as_json:
+        separator = "["
+        for batch in _read_tracks(users, start, end):
+            for properties in track_properties(batch):
+                click.echo(separator + json.dumps(properties, ensure_ascii=False), nl=False)
+                separator = ",\n"
+        click.echo("]" if separator != "[" else "[]")
+        return
+    click.echo(f"{'id':<9}{'started (UTC)':<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device")
+    for batch in _read_tracks(users, start, end):
+        for track in track_properties(batch):
+            click.echo(
+                f"{track['track_id'][:8]:<9}{track['started_at'][:16].replace('T', ' '):<17}"
+                f"{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}{track['avg_speed_kmh']:>7.1f}"
+                f"{track['points']:>7} {track['mode']:<11}{track['user']} {track['device']}"
+            )
+
+
+@tracks.command("export")
+@users_option
+@start_option
+@end_option
+@click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
+@engine_option("sql: not what is stored, but what PostGIS makes of the points (only csv).")
+@output_option
+def tracks_export(
+    users: Sequence[str], start: int | None, end: int | None, format_: str, engine: str, output: Path | None
+) -> None:
+    """Export tracks that start from --start to --end."""
+    from trackgen_core.export import export_tracks
+    from trackgen_core.home import open_store
+    from trackgen_core.sql_engine import read_sql_tracks
+
+    if engine == "sql" and format_ != "csv":
+        raise click.UsageError("--engine sql knows no elevations and modes, and exports as csv only")
+    store = open_store()
+    batches = (
+        read_sql_tracks(store, users or None, start, end) if engine == "sql" else _read_tracks(users, start, end, store)
+    )
+    with output_stream(output) as out:
+        count = export_tracks(
+            batches,
+            out,
+            format_,
+            points_of=store.points_of,
+        )
+    if output:
+        click.echo(f"{count:,} tracks written to {output}")
+
+
+def _read_tracks(users: Sequence[str], start: int | None, end: int | None, store: Store | None = None) -> Any:  # noqa: ANN401
+    from trackgen_core.home import open_store
+
+    return (store or open_store()).read_tracks(users or None, start, end)
+
+
+@group()
+def legs() -> None:
+    """List and export legs: the parts of tracks, by how somebody moved."""
+
+
+@legs.command("list")
+@users_option
+@start_option
+@end_option
+@json_option
+def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """List the legs of tracks, one a line; how sure a mode is in percent, or `hand` where you set it."""
+    from trackgen_core.export import leg_properties
+    from trackgen_core.home import open_store
+
+    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in leg_properties(batch)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'track':<9}{'started (UTC)':<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device")
+    for leg in found:
+        sure = "hand" if leg["by_hand"] else f"{leg['confidence']}%"
+        click.echo(
+            f"{leg['track_id'][:8]:<9}{leg['started_at'][:19].replace('T', ' '):<20}{leg['duration_s'] / 3600:>7.2f}"
+            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  {leg['user']} {leg['device']}"
+        )
+
+
+@legs.command("export")
+@users_option
+@start_option
+@end_option
+@output_option
+def legs_export(users: Sequence[str], start: int | None, end: int | None, output: Path | None) -> None:
+    """Export the legs of tracks that start from --start to --end, as CSV."""
+    from trackgen_core.export import export_legs
+    from trackgen_core.home import open_store
+
+    batches = open_store().read_legs(users or None, start, end)
+    with output_stream(output) as out:
+        count = export_legs(batches, out)
+    if output:
+        click.echo(f"{count:,} legs written to {output}")
+
+
+@group()
+def stays() -> None:
+    """List and export stays: times spent in one place."""
+
+
+@stays.command("list")
+@users_option
+@start_option
+@end_option
+@json_option
+def stays_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """List stays, one a line."""
+    from trackgen_core.export import stay_properties
+    from trackgen_core.home import open_store
+
+    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in stay_properties(batch)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'started (UTC)':<18}{'hours':>8} {'lon':>11} {'lat':>10} {'within':>7}{'points':>8}  user device")
+    for stay in found:
+        click.echo(
+            f"{stay['started_at'][:16].replace('T', ' '):<18}{stay['duration_s'] / 3600:>7.2f}"
+            f"{'+' if stay['ongoing'] else ' '} {stay['lon']:>11.5f} {stay['lat']:>10.5f} {stay['radius_m']:>5.0f} m"
+            f"{stay['points']:>8}  {stay['user']} {stay['device']}"
+        )
+
+
+@stays.command("export")
+@users_option
+@start_option
+@end_option
+@click.option("--format", "format_", type=click.Choice(STAY_FORMATS), default="csv", show_default=True)
+@output_option
+def stays_export(users: Sequence[str], start: int | None, end: int | None, format_: str, output: Path | None) -> None:
+    """Export stays that start from --start to --end."""
+    from trackgen_core.export import export_stays
+    from trackgen_core.home import open_store
+
+    batches = open_store().read_stays(users or None, start, end)
+    with output_stream(output) as out:
+        count = export_stays(batches, out, format_)
+    if output:
+        click.echo(f"{count:,} stays written to {output}")
+
+
+@command()
+@users_option
+@click.option("--start", type=Day(), metavar="DAY", is_eager=True, required=True, help="First day, YYYY-MM-DD (UTC).")
+@click.option("--end", type=Day(), metavar="DAY", callback=check_end, help="Last day; by default the first.")
+@json_option
+def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -> None:
+    """Show tracks, stays and gaps of some days in their order, and why each begins where it does."""
+    from trackgen_core.export import iso_times
+    from trackgen_core.home import open_store
+    from trackgen_core.timeline import timeline as lines
+
+    rows = lines(open_store(), users or None, start, start if end is None else end)
+    rows["started_at"], rows["ended_at"] = iso_times(rows["started_ms"]), iso_times(rows["ended_ms"])
+    rows["distance_m"] = rows["length_mm"] / 1000
+    names = ["user", "device", "kind", "started_at", "ended_at", "points", "distance_m", "mode", "reason"]
+    if as_json:
+        records = rows[names].astype(object).where(rows[names].notna(), None).to_dict("records")
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+        return
+    of = None
+    for row in rows.to_dict("records"):
+        if of != (row["user"], row["device"]):
+            of = (row["user"], row["device"])
+            click.echo(f"{row['user']} {row['device']} (UTC)")
+        click.echo(f"  {_line_of(row)}")
+
+
+def _line_of(row: dict[Any, Any]) -> str:
+    """Return a row of a time line as text."""
+    from trackgen_core.points import iso_time
+
+    times = f"{iso_time(row['started_ms'])[:16].replace('T', ' ')} to {iso_time(row['ended_ms'])[11:16]}"
+    amount = f"{row['length_mm'] / 1e6:,.2f} km" if row["kind"] == "track" else ""
+    mode = row["mode"] if row["kind"] == "track" else ""
+    hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
+    return f"{times:<26}{row['kind']:<6}{hours:>7.2f} h {amount:>12} {mode:<11}{row['reason']}"
+
+
+@command()
+@click.option("--user", "-u", required=True, metavar="U")
+@click.option("--start", type=Day(), metavar="DAY", is_eager=True, required=True, help="First day, YYYY-MM-DD (UTC).")
+@click.option("--end", type=Day(), metavar="DAY", callback=check_end, help="Last day; by default the first.")
+@click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
+@json_option
+def preview(user: str, start: int, end: int | None, assignments: Sequence[str], as_json: bool) -> None:
+    """Show what other settings would give, side by side with those in force; nothing is changed.
+
+    Lines with + would come, lines with - would go.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.settings import change_settings, parse_assignments
+    from trackgen_core.timeline import compare, preview
+
+    store = open_store()
+    now = store.settings(user)
+    then = change_settings(now, parse_assignments(assignments))
+    last = start if end is None else end
+    (line, noise), (other_line, other_noise) = (preview(store, user, start, last, one) for one in (now, then))
+    sums, changes = compare(line, other_line)
+    sums["set aside"] = (noise, other_noise)
+    if as_json:
+        click.echo(json.dumps({"now": {k: v[0] for k, v in sums.items()}, "then": {k: v[1] for k, v in sums.items()}}))
+        return
+    click.echo(f"{'':<20}{'now':>12}{'then':>12}")
+    for name, (one, other) in sums.items():
+        click.echo(f"{name:<20}{one:>12,}{other:>12,}")
+    for row in changes.to_dict("records"):
+        click.echo(f"{row['sign']} {row['device']} {_line_of(row)}")
+
+
+@command()
+@users_option
+@start_option
+@end_option
+@json_option
+def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+    """Sum up days: distance, moving time, tracks, stays, rest and climb.
+
+    Days are those of each user's time zone. A journey over midnight counts on both, each with its share.
+    """
+    from trackgen_core.export import day_properties
+    from trackgen_core.home import open_store
+
+    found = list(day_properties(open_store().day_sums(users or None, start, end)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'day':<11}{'km':>10}{'moving':>9}{'tracks':>8}{'rest':>9}{'stays':>7}{'climb':>9}  user")
+    for day in found:
+        click.echo(
+            f"{day['day']:<11}{day['distance_m'] / 1000:>10.2f}{day['moving_s'] / 3600:>7.2f} h{day['tracks']:>8}"
+            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  {day['user']}"
+        )
