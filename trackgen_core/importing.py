@@ -22,7 +22,7 @@ from trackgen_core.database import (
     writing,
 )
 from trackgen_core.points import MS_PER_DAY, validate
-from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
+from trackgen_core.readers import FORMATS, NoFixes, Source, UnreadableFile, find_sources, read, recognise
 from trackgen_core.schema import devices, users
 from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
 
@@ -113,14 +113,13 @@ def import_paths(
         try:
             file.format = format or recognise(source)
             if file.format is None:
-                unknown = "not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec"
-                if source.explicit:
-                    raise UnreadableFile(f"{source.path}: {unknown}")
-                file.skipped = unknown
-            else:
-                _import_source(store, source, file, user, device, progress)
+                raise NoFixes(source.path, f"not a format that can be read ({', '.join(FORMATS)})")
+            _import_source(store, source, file, user, device, progress)
         except UnreadableFile as error:
-            report.files[-1] = FileReport(source.path, file.format, error=str(error))
+            if isinstance(error, NoFixes) and not source.explicit:
+                report.files[-1] = FileReport(source.path, file.format, skipped=error.reason)
+            else:
+                report.files[-1] = FileReport(source.path, file.format, error=str(error))
         progress(report.files[-1])
     return report
 

@@ -26,6 +26,7 @@ import pytest
 from tests import reference
 from tests.command_line import clean_environment, run, trackgen
 from tests.reference import Point, Track
+from trackgen_core.readers import FORMATS
 from trackgen_core.settings import Settings
 from trackgen_dagster.cli import main
 
@@ -173,7 +174,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ["conquer"],
         ["tracks", "conquer"],
         ["import"],
-        ["import", "a.csv", "--format", "fit"],
+        ["import", "a.csv", "--format", "shp"],
         ["import", "a.csv", "--speed", "9"],
         ["generate", "now"],
         ["generate", "--mode", "sometimes"],
@@ -324,7 +325,7 @@ def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_pa
         "  rejected 1: no readable time",
         "  rejected 2: position exactly 0, 0",
         "  accuracy ignored 1 times: no possible value",
-        f"  skipped {folder / 'README'}: not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec",
+        f"  skipped {folder / 'README'}: not a format that can be read ({', '.join(FORMATS)})",
     ]
 
 

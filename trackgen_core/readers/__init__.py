@@ -14,11 +14,11 @@ from typing import Final
 
 import pandas as pd
 
-from trackgen_core.readers import csv, geojson, gpx, owntracks
+from trackgen_core.readers import csv, fit, geojson, gpx, kml, nmea, owntracks, parquet, tcx
 from trackgen_core.readers.columns import BATCH_ROWS
-from trackgen_core.readers.sources import LATIN_1, Source, UnreadableFile, encoding_of, find_sources
+from trackgen_core.readers.sources import LATIN_1, NoFixes, Source, UnreadableFile, encoding_of, find_sources
 
-__all__ = ["BATCH_ROWS", "FORMATS", "Source", "UnreadableFile", "find_sources", "read", "recognise"]
+__all__ = ["BATCH_ROWS", "FORMATS", "NoFixes", "Source", "UnreadableFile", "find_sources", "read", "recognise"]
 
 SNIFF_BYTES: Final = 1 << 16
 
@@ -27,6 +27,20 @@ _READERS: Final[dict[str, Callable[[Source], Iterator[pd.DataFrame]]]] = {
     "gpx": gpx.read,
     "geojson": geojson.read,
     "owntracks": owntracks.read,
+    "fit": fit.read,
+    "tcx": tcx.read,
+    "kml": kml.read,
+    "nmea": nmea.read,
+    "parquet": parquet.read,
+}
+
+_OF_BYTES: Final[dict[str, Callable[[bytes], bool]]] = {
+    "fit": fit.recognises,
+    "parquet": parquet.recognises,
+    "gpx": gpx.recognises,
+    "tcx": tcx.recognises,
+    "kml": kml.recognises,
+    "nmea": nmea.recognises,
 }
 
 FORMATS: Final = tuple(_READERS)
@@ -50,8 +64,9 @@ def recognise(source: Source) -> str | None:
         head = stream.read(SNIFF_BYTES)
     if not head:
         raise UnreadableFile(f"{source.path}: the file is empty")
-    if gpx.recognises(head):
-        return "gpx"
+    for format, recognises in _OF_BYTES.items():
+        if recognises(head):
+            return format
     text = head.decode(encoding_of(head), LATIN_1)
     if "\0" in text:
         return None
