@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial, reduce
-from operator import xor
+from functools import partial
 from typing import Final
 
 import pandas as pd
@@ -22,8 +21,11 @@ from trackgen_core.readers.sources import NoFixes, Source
 
 MS_PER_KNOT: Final = 1852 / 3600
 
+MAX_SENTENCE_BYTES: Final = 128
+"""The standard allows 82; a power of two."""
+
 MAX_LINE_BYTES: Final = 1 << 16
-"""A sentence has at most 82 bytes; a line without end is cut into pieces."""
+"""A line without end is cut into pieces."""
 
 FIRST_YEAR: Final = 1980
 """Years have two digits; GPS began in 1980."""
@@ -98,7 +100,18 @@ def _sentences(source: Source) -> Iterator[list[str] | None]:
 
 
 def _is_whole(sentence: re.Match[bytes]) -> bool:
-    return sentence[2] is not None and reduce(xor, sentence[1]) == int(sentence[2], 16)
+    body, stated = sentence.groups()
+    return stated is not None and len(body) <= MAX_SENTENCE_BYTES and _checksum(body) == int(stated, 16)
+
+
+def _checksum(body: bytes) -> int:
+    """Return the exclusive or of all bytes, by folding them in halves."""
+    bits = int.from_bytes(body, "big")
+    half = MAX_SENTENCE_BYTES * 4
+    while half >= 8:
+        bits ^= bits >> half
+        half //= 2
+    return bits & 0xFF
 
 
 def _fix(instant: _Instant, day: date | None, since: str) -> Iterator[Fix]:

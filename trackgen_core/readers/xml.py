@@ -169,6 +169,7 @@ def _collect(parser: expat.XMLParserType, layout: Layout, texts: list[str | None
     They run for every tag of a file, which takes most of the time of reading it: plain closures that keep nothing
     but strings.
     """
+    children, deeper, point_name = layout.children, layout.deeper, layout.point
     level = 0  # of the open element: 1 for a point, 0 outside of one
     planned = False
     point: list[str | None] = []
@@ -183,11 +184,11 @@ def _collect(parser: expat.XMLParserType, layout: Layout, texts: list[str | None
         if level:
             level += 1
             if place is None:
-                place = (layout.children if level == 2 else layout.deeper).get(name)
+                place = (children if level == 2 else deeper).get(name)
                 if place is not None:
                     place_level = level
                     parser.CharacterDataHandler = characters
-        elif name == layout.point and not planned:
+        elif name == point_name and not planned:
             level = 1
             point = [None, attributes.get("lon"), attributes.get("lat"), None, None, None]
         elif name == layout.plan:
