@@ -38,7 +38,8 @@ pytestmark = pytest.mark.xdist_group("kill")  # its fixtures are dear: one proce
 
 WORKERS_AT_ONCE = (
     "-c",
-    "from trackgen_core import generation, parallel; parallel.TRIAL_S = 0; generation.POINTS_PER_WINDOW = {'segments': 1, 'tracks': 1}\n"
+    "from trackgen_core import generation, parallel; parallel.TRIAL_S = 0; "
+    "generation.POINTS_PER_WINDOW = {'segments': 1, 'tracks': 1}\n"
     "from trackgen_dagster.cli import main; main()",
 )
 """The command line, but with workers for any work, however little, and a window for every day."""
