@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from tests import fit_files as fit
 from tests import world
 from tests.core.test_readers import error_of, folder, rows_of, save
+from tests.effort import examples
 from trackgen_core.importing import import_paths
 from trackgen_core.points import NO_TIME, validate
 from trackgen_core.readers import FORMATS, NoFixes, UnreadableFile, columns, find_sources, read, recognise, xml
@@ -33,7 +34,7 @@ __all__ = ["folder"]
 T0 = 1714557600000  # 2024-05-01T10:00:00Z
 FIT_T0 = T0 // 1000 - fit.EPOCH_S
 NAN = math.nan
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def assert_columns(rows: pd.DataFrame, **expected: list[float]) -> None:
@@ -606,6 +607,9 @@ def test_geoparquet_must_be_in_degrees_of_wgs84(tmp_path: Path) -> None:
     assert "its coordinates are in ETRS89 / UTM zone 32N; export it in WGS 84" in error_of(
         save(tmp_path, content(crs(25832))), "parquet"
     )
+    with_degrees = pa.table({"time": [T0], "lon": [8.1], "lat": [50.1], "where": pa.array(WKBS[:1], pa.binary())})
+    geo = {"geo": json.dumps(GEO | {"columns": {"where": {"encoding": "WKB", "crs": crs(25832)}}})}
+    assert len(rows_of(save(tmp_path, parquet(with_degrees.replace_schema_metadata(geo))), "parquet")) == 1
     assert "cannot be understood" in error_of(save(tmp_path, content({"type": "?"})), "parquet")
 
 
@@ -722,7 +726,7 @@ def frames(folder: Path, content: bytes, format: str | None) -> Iterator[pd.Data
         yield from read(source, format or recognise(source) or "csv")
 
 
-@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=150)
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=examples(150))
 @given(damaged(), st.sampled_from([None, *FORMATS]))
 def test_no_damage_raises_anything_but_unreadable_file(folder: Path, content: bytes, format: str | None) -> None:
     try:

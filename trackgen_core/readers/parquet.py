@@ -51,12 +51,10 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
         try:
             file = pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
             schema = file.schema_arrow
-            geometry = _geometry(schema, source.path)
             plain = {field.name for field in schema if not pa.types.is_nested(field.type)}
             places = find_columns(tuple(name if name in plain else "" for name in schema.names))
             found = {quantity: schema.names[place] for quantity, place in places.items()}
-            if "lon" in found and "lat" in found:
-                geometry = None
+            geometry = None if {"lon", "lat"} <= found.keys() else _geometry(schema, source.path)
             covered = found.keys() | ({"lon", "lat"} if geometry else set())
             require_columns(covered, schema.names, source.path, "the file")
             wanted = [*found.values(), *([geometry] if geometry else [])]
@@ -71,7 +69,7 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
 
 
 def _geometry(schema: pa.Schema, path: str) -> str | None:
-    """Return the name of the column of Points, None if there is none."""
+    """Return the name of the column of Points, None if there is none; raise an error if they are not in WGS84."""
     metadata = json.loads((schema.metadata or {}).get(b"geo", b"null"))
     described = metadata.get("columns") if isinstance(metadata, dict) else None
     if isinstance(described, dict) and metadata.get("primary_column") in schema.names:
