@@ -456,6 +456,16 @@ def test_nmea_a_fix_of_each_instant(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("time", "ms"),
+    [("100000", 0), ("100000.", 0), (" 100000 ", 0), ("100000.5", 500), ("100000.0009", 0), ("100000.x", None)],
+)
+def test_nmea_times_of_day(tmp_path: Path, time: str, ms: int | None) -> None:
+    rows = rows_of(save(tmp_path, rmc(time) + gga(time)), "nmea")
+    assert rows["time_ms"].tolist() == [NO_TIME if ms is None else T0 + ms]
+    assert rows["altitude"].tolist() == [12.5]
+
+
 def test_nmea_a_wrong_checksum_costs_its_sentence(tmp_path: Path) -> None:
     good = rmc("100000")
     whole = len(good.rstrip())

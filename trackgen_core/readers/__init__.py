@@ -2,7 +2,8 @@
 
 `find_sources` finds the files, `recognise` tells their format, `read` delivers their rows in batches, with the
 columns of `POINT_DTYPES`. A row that cannot be understood has no time or no place, so that `points.validate` counts
-it; a file that cannot be read to its end raises `UnreadableFile`. No file is ever held in memory as a whole.
+it; a file that cannot be read to its end raises `UnreadableFile`, and one in which nothing is a fix may raise
+`NoFixes`. No file is ever held in memory as a whole.
 
 To add a format, write a module with `read(source)` and a test of its first bytes, and name both here.
 """
@@ -98,6 +99,8 @@ def read(source: Source, format: str) -> Iterator[pd.DataFrame]:
     UnreadableFile
         If the file breaks off or is not of this format, possibly after rows were delivered: a file is to be
         imported whole or not at all.
+    NoFixes
+        If it is whole, but nothing in it is a fix.
     """
     if format not in _READERS:
         raise ValueError(f"no format {format!r}: choose one of {', '.join(FORMATS)}")

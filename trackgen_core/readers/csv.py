@@ -36,6 +36,7 @@ from trackgen_core.readers.columns import (
 from trackgen_core.readers.sources import Source, UnreadableFile, open_text
 
 DELIMITERS: Final = ",;\t|"
+
 MAX_HEADER_CHARS: Final = 1 << 16
 
 MAX_LINE_CHARS: Final = 1 << 20

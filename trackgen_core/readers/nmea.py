@@ -37,7 +37,7 @@ GGA_FIELDS: Final = 10
 _SENTENCE: Final = re.compile(rb"\$([A-Z]{2}(?:RMC|GGA),[^*$\r\n]*)(?:\*([0-9A-Fa-f]{2}))?")
 """Anywhere in a line: some programs put a time of their own before a sentence."""
 
-_TIME: Final = re.compile(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)")
+_TIME: Final = re.compile(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)\.?")
 _DATE: Final = re.compile(r"(\d\d)(\d\d)(\d\d)")
 _ANGLE: Final = re.compile(r"(\d+)(\d\d(?:\.\d*)?)")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d*)?")
@@ -77,13 +77,14 @@ def _fixes(source: Source) -> Iterator[Fix]:
         if fields is None:
             yield _BAD_ROW
             continue
-        if fields[1] != instant.time:
+        time = fields[1].strip()
+        if time != instant.time:
             yield from _fix(instant, day, since)
-            instant = _Instant(fields[1])
+            instant = _Instant(time)
         if fields[0].endswith("RMC"):
             if fields[2] == "A" and instant.rmc is None:
                 instant.rmc = fields
-                day, since = _date(fields[9]) or day, fields[1]
+                day, since = _date(fields[9]) or day, time
         elif fields[6] not in ("", "0") and instant.gga is None:
             instant.gga = fields
     yield from _fix(instant, day, since)
