@@ -22,6 +22,7 @@ from trackgen_core.points import NO_TIME, POINT_DTYPES, validate
 from trackgen_core.readers import (
     BATCH_ROWS,
     FORMATS,
+    NoFixes,
     Source,
     UnreadableFile,
     columns,
@@ -781,7 +782,9 @@ def test_zip(tmp_path: Path) -> None:
         "c.zip",
         "empty.csv",
     ]
-    assert [recognise(source) for source in sources[:3]] == ["csv", "gpx", None]
+    assert [recognise(source) for source in sources[:2]] == ["csv", "gpx"]
+    with pytest.raises(NoFixes, match="an archive inside an archive"):
+        recognise(sources[2])
     assert [len(rows_of(source)) for source in sources[:2]] == [1, 4]
 
 

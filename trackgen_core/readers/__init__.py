@@ -17,7 +17,15 @@ import pandas as pd
 
 from trackgen_core.readers import csv, fit, geojson, gpx, kml, nmea, owntracks, parquet, tcx
 from trackgen_core.readers.columns import BATCH_ROWS
-from trackgen_core.readers.sources import LATIN_1, NoFixes, Source, UnreadableFile, encoding_of, find_sources
+from trackgen_core.readers.sources import (
+    LATIN_1,
+    ZIP_MAGICS,
+    NoFixes,
+    Source,
+    UnreadableFile,
+    encoding_of,
+    find_sources,
+)
 
 __all__ = ["BATCH_ROWS", "FORMATS", "NoFixes", "Source", "UnreadableFile", "find_sources", "read", "recognise"]
 
@@ -60,11 +68,15 @@ def recognise(source: Source) -> str | None:
     ------
     UnreadableFile
         If the file is empty, or cannot be opened or unpacked.
+    NoFixes
+        If it is an archive inside an archive.
     """
     with source.open() as stream:
         head = stream.read(SNIFF_BYTES)
     if not head:
         raise UnreadableFile(f"{source.path}: the file is empty")
+    if head[:4] in ZIP_MAGICS:
+        raise NoFixes(source.path, "an archive inside an archive: unpack it, and import what is in it")
     for format, recognises in _OF_BYTES.items():
         if recognises(head):
             return format
