@@ -22,7 +22,7 @@ from trackgen_core.database import (
     writing,
 )
 from trackgen_core.points import MS_PER_DAY, validate
-from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
+from trackgen_core.readers import FORMATS, Source, UnreadableFile, find_sources, read, recognise
 from trackgen_core.schema import devices, users
 from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
 
@@ -113,7 +113,7 @@ def import_paths(
         try:
             file.format = format or recognise(source)
             if file.format is None:
-                unknown = "not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec"
+                unknown = f"not a format that can be read ({', '.join(FORMATS)})"
                 if source.explicit:
                     raise UnreadableFile(f"{source.path}: {unknown}")
                 file.skipped = unknown

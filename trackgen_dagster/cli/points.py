@@ -24,7 +24,10 @@ from trackgen_dagster.cli.options import (
 if TYPE_CHECKING:
     from trackgen_core.importing import FileReport, ImportReport
 
-IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
+IMPORT_FORMATS: Final = (
+    *("csv", "gpx", "geojson", "owntracks"),
+    *("google", "dawarich", "traccar", "home-assistant"),
+)
 
 
 @command("import")
@@ -54,7 +57,7 @@ def import_(paths: Sequence[Path], user: str | None, device: str, format_: str |
         click.echo(f"Error: {file.error}", err=True)
     if all(file.skipped for file in report.files):
         where = ", ".join(map(str, paths))
-        raise click.ClickException(f"{where}: no CSV, GPX, GeoJSON or OwnTracks .rec among {len(report.files)} files")
+        raise click.ClickException(f"{where}: nothing in a format that can be read among {len(report.files)} files")
     if report.failed:
         raise click.exceptions.Exit(1)
 
