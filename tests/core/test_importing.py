@@ -203,7 +203,7 @@ def test_a_file_that_breaks_off_after_many_batches_leaves_nothing(
     rows = "".join(f"u{i},d{i},{T0 + i},8.5,47.1\n" for i in range(40))
     bad = save(tmp_path, f'user,device,{HEADER}\n{rows}u9,"d9', "bad.csv")
     seen: list[int] = []
-    report = import_paths(store, [bad], user=None, progress=lambda file: seen.append(file.read))
+    report = import_paths(store, [bad], user=None, progress=lambda progress: seen.append(progress.file.read))
     assert report.failed
     assert max(seen) > 30
     assert_nothing(store)
@@ -597,7 +597,7 @@ def listed(store: Store) -> list[tuple[int, int]]:
 def test_progress_is_told_after_every_batch(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "BATCH_ROWS", 4)
     told: list[int] = []
-    import_paths(store, [save(tmp_path, GOOD)], user="anna", progress=lambda file: told.append(file.read))
+    import_paths(store, [save(tmp_path, GOOD)], user="anna", progress=lambda progress: told.append(progress.file.read))
     assert told == [4, 8, 10, 10]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -134,16 +135,17 @@ class Endless(io.RawIOBase):
         return len(taken)
 
 
-def test_memory_does_not_grow_with_the_file() -> None:
+def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BATCH_ROWS", 2000)
     text = json.dumps(record(T0, 471234567, 81234567, accuracy=20, deviceTag=1)).encode()
     peaks = []
-    for records in (columns.BATCH_ROWS, 3 * columns.BATCH_ROWS):
+    for records in (6_000, 24_000):
         source = Source("Records.json", True, lambda n=records: io.BufferedReader(Endless(n, text)))
         tracemalloc.start()
         assert sum(len(frame) for frame in read(source, "google")) == records
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.6 * peaks[0]
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 # Google: Timeline.json
@@ -375,6 +377,30 @@ def test_dawarich_of_old(tmp_path: Path) -> None:
     points, reasons = imported(save(tmp_path, document, "data.json"), "dawarich")
     assert places(points) == [(T0, 13.25, 52.5)]
     assert not reasons
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_of_an_archive_of_dawarich_the_originals_are_set_aside(tmp_path: Path, old: bool) -> None:
+    point = dawarich(T0 // 1000)
+    with zipfile.ZipFile(tmp_path / "export.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        if old:
+            document = {"counts": {}, "settings": {}, "areas": [], "points": [point]}
+            archive.writestr("data.json", json.dumps(document))
+        else:
+            archive.writestr("manifest.json", json.dumps({"format_version": 2, "counts": {"points": 1}}))
+            archive.writestr("points/2024/2024-05.jsonl", json.dumps(point) + "\n")
+        archive.writestr("files/import_1.json", json.dumps({"locations": [record(T0 + 1, 471234567, 81234567)]}))
+    sources = {source.path.removeprefix(f"{tmp_path}/"): source for source in find_sources([tmp_path])}
+    assert [path for path, source in sources.items() if source.aside] == ["export.zip/files/import_1.json"]
+    points = "data.json" if old else "points/2024/2024-05.jsonl"
+    assert recognise(sources[f"export.zip/{points}"]) == "dawarich"
+
+
+def test_files_of_another_archive_are_not_set_aside(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("data.json", "{}")
+        archive.writestr("files/a.csv", "time,lon,lat")
+    assert [source.aside for source in find_sources([tmp_path])] == [None, None]
 
 
 def test_dawarich_geojson(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_pa
         "  rejected 1: no readable time",
         "  rejected 2: position exactly 0, 0",
         "  accuracy ignored 1 times: no possible value",
-        f"  skipped {folder / 'README'}: not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec",
+        f"  skipped {folder / 'README'}: not a format that can be read",
     ]
 
 

@@ -17,9 +17,9 @@ import pandas as pd
 
 from trackgen_core.readers import csv, dawarich, geojson, google, gpx, home_assistant, owntracks, traccar
 from trackgen_core.readers.columns import BATCH_ROWS
-from trackgen_core.readers.sources import LATIN_1, Source, UnreadableFile, encoding_of, find_sources
+from trackgen_core.readers.sources import LATIN_1, Source, UnreadableFile, count_bytes, encoding_of, find_sources
 
-__all__ = ["BATCH_ROWS", "FORMATS", "Source", "UnreadableFile", "find_sources", "read", "recognise"]
+__all__ = ["BATCH_ROWS", "FORMATS", "Source", "UnreadableFile", "count_bytes", "find_sources", "read", "recognise"]
 
 SNIFF_BYTES: Final = 1 << 16
 
