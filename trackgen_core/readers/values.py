@@ -26,6 +26,8 @@ BREAKS_OFF: Final = "the file breaks off; copy it again"
 _BLANK: Final = re.compile(r"[\s\x1e\ufeff]*")
 """Between values. RFC 8142 puts a record separator before each text of a sequence."""
 
+_COMMA: Final = re.compile(r"\s*,\s*")
+
 _LONGEST_TOKEN: Final = 16
 """An error nearer to the end of the buffer than this may be a number or a literal that goes on."""
 
@@ -62,7 +64,7 @@ class Values:
 
     def next(self) -> Any:  # noqa: ANN401
         """Decode the next value, whatever it is."""
-        if not self.peek():
+        if self._buffer[self._at : self._at + 1] not in ("{", "[") and not self.peek():
             raise self.error(BREAKS_OFF)
         while True:
             try:
@@ -105,7 +107,9 @@ class Values:
                 yield from self.elements(nested - 1)
             else:
                 yield self.next()
-            if self.take(",", "]") == "]":
+            if (comma := _COMMA.match(self._buffer, self._at)) and comma.end() < len(self._buffer):
+                self._at = comma.end()
+            elif self.take(",", "]") == "]":
                 return
 
     def find(self, token: str) -> bool:
