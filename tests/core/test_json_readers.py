@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -472,6 +474,157 @@ def test_home_assistant(tmp_path: Path) -> None:
     assert places(now) == places(points)[:2]
 
 
+# All of them
+
+
+def place_of(ms: int) -> dict[str, Any]:
+    return {"point": "47.25°, 8.5°", "time": iso(ms)}
+
+
+SAMPLES: dict[str, tuple[str, Any]] = {
+    "records": (
+        "google",
+        {"n": 1, "locations": [record(T0 + i, 471234567, 81234567, accuracy=i, deviceTag=7) for i in range(4)]},
+    ),
+    "android": (
+        "google",
+        {
+            "semanticSegments": [
+                {"startTime": iso(T0), "visit": {"topCandidate": {}}},
+                {"startTime": iso(T0), "timelinePath": [place_of(T0), place_of(T0 + 7_200_000)]},
+                {"startTime": iso(T0), "activity": {"start": {"latLng": "1°, 2°"}, "end": {"latLng": "1°, 2°"}}},
+            ],
+            "rawSignals": [{"position": {"LatLng": "48°, 9°", "timestamp": iso(T0)}}, {"wifiScan": {}}],
+        },
+    ),
+    "ios": (
+        "google",
+        [
+            {
+                "startTime": iso(T0),
+                "timelinePath": [{"point": "geo:47.1,8.1", "durationMinutesOffsetFromStartTime": "3"}] * 2,
+            }
+        ],
+    ),
+    "month": (
+        "google",
+        {
+            "timelineObjects": [
+                {
+                    "activitySegment": {
+                        "startLocation": {"latitudeE7": 1},
+                        "waypointPath": {"waypoints": [{"latE7": 1}]},
+                        "simplifiedRawPath": {"points": [{"latE7": 471, "lngE7": 81, "timestamp": iso(T0)}]},
+                    }
+                },
+                {"placeVisit": {"location": {"latitudeE7": 1}, "childVisits": [{"simplifiedRawPath": {"points": []}}]}},
+            ]
+        },
+    ),
+    "edits": (
+        "google",
+        {
+            "timelineEdits": [
+                {
+                    "deviceId": "1",
+                    "rawSignal": {
+                        "signal": {"position": {"point": {"latE7": 471, "lngE7": 81}, "timestamp": iso(T0)}},
+                    },
+                }
+            ]
+        },
+    ),
+    "overland": ("geojson", {"locations": [overland(T0), overland(T0 + 1)], "current": {}}),
+    "dawarich": ("dawarich", dawarich(T0 // 1000)),
+    "data.json": (
+        "dawarich",
+        {"counts": {}, "settings": {}, "areas": [[]], "points": [dawarich(T0 // 1000)], "visits": [{}]},
+    ),
+    "traccar": (
+        "traccar",
+        [{"deviceId": 1, "fixTime": iso(T0 + i), "latitude": 1, "longitude": 2, "valid": i > 0} for i in range(3)],
+    ),
+    "home-assistant": (
+        "home-assistant",
+        [
+            [
+                {
+                    "entity_id": "person.anna",
+                    "state": "home",
+                    "attributes": {"latitude": 1, "longitude": 2},
+                    "last_updated": iso(T0 + i),
+                }
+                for i in range(3)
+            ],
+            [],
+        ],
+    ),
+}
+laws = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+
+
+@laws
+@given(
+    name=st.sampled_from(sorted(SAMPLES)),
+    batch=st.integers(1, 5),
+    chunk=st.integers(1, 80),
+    indent=st.none() | st.just(1),
+)
+def test_batches_chunks_and_blanks_do_not_matter(
+    tmp_path: Path, name: str, batch: int, chunk: int, indent: int | None
+) -> None:
+    format, document = SAMPLES[name]
+    expected = imported(save(tmp_path, document), format)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "BATCH_ROWS", batch)
+        patch.setattr("trackgen_core.readers.values.CHUNK_CHARS", chunk)
+        points, reasons = imported(save(tmp_path, json.dumps(document, indent=indent)), format)
+    assert len(points)
+    pd.testing.assert_frame_equal(points, expected[0])
+    assert reasons == expected[1]
+
+
+JUNK: list[Any] = [None, True, 0, -1, 10**400, math.inf, math.nan, "", "1e999", "9999-12-31T23:59:59-14:00", "geo:,"]
+JUNK += [
+    [],
+    {},
+    [[]],
+    [{}],
+    [None],
+    {"start": 1},
+    {"points": 3},
+    "POINT (. .)",
+    "٤٧°, ٨°",
+    "\ud800",
+    "0001-01-01T00:00:00+14:00",
+]
+
+
+@laws
+@given(data=st.data(), name=st.sampled_from(sorted(SAMPLES)))
+def test_any_value_may_be_anything(tmp_path: Path, data: st.DataObject, name: str) -> None:
+    format, document = SAMPLES[name]
+    document = json.loads(json.dumps(document))
+    spots = list(spots_of(document))
+    for holder, key in data.draw(st.lists(st.sampled_from(spots), min_size=1, max_size=2)):
+        holder[key] = data.draw(st.sampled_from(JUNK))
+    source = save(tmp_path, document)
+    recognise(source)
+    try:
+        rows = sum(len(validate(frame).points) for frame in read(source, format))
+    except UnreadableFile as error:
+        assert str(error).startswith(f"{source.path}: byte ")
+    else:
+        assert rows <= 6
+
+
+def spots_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield where values are in a document: what holds each, and its key or place there."""
+    for key in range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ():
+        yield value, key
+        yield from spots_of(value[key])
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -480,6 +633,7 @@ def test_home_assistant(tmp_path: Path) -> None:
         "[1]",
         "{}",
         '{"locations": [{"id": 1}]}',
+        '{"locations": [{"id": ',
         '[{"startTime": "x"}]',
         '[{"deviceId": 1}]',
         '[{"state": 1}]',

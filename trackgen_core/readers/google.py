@@ -59,7 +59,9 @@ def recognises(text: str) -> bool:
     depth, first = opening(text)
     if depth == 0:
         sections = first.keys() & _SECTIONS.keys()
-        return bool(sections - {"locations"}) or (bool(sections) and ('"latitudeE7"' in text or not first["locations"]))
+        return bool(sections - {"locations"}) or (
+            bool(sections) and ('"latitudeE7"' in text or first["locations"] == [])
+        )
     return depth == 1 and "startTime" in first and bool(first.keys() & {"visit", "activity", "timelinePath"})
 
 
@@ -151,7 +153,7 @@ def _segment(segment: object, hours: frozenset[int]) -> Found:
     for point in map(as_object, as_list(segment.get("timelinePath"))):
         minutes = to_decimal(point.get("durationMinutesOffsetFromStartTime"))
         time: object = point.get("time")
-        if time is None and start_ms is not None and not math.isnan(minutes):
+        if time is None and start_ms is not None and math.isfinite(minutes):
             time = start_ms + round(minutes * MS_PER_MINUTE)
         if hours and ((ms := _to_ms(time)) is not None) and ms // MS_PER_HOUR in hours:
             yield COVERED
