@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from trackgen_core.points import POINT_DTYPES, validate
 from trackgen_core.readers import UnreadableFile, columns, find_sources, read, recognise
 from trackgen_core.readers.google import COVERED, END, PLACE, WAY
@@ -84,7 +85,7 @@ def test_google_records(tmp_path: Path) -> None:
 
 
 @given(st.integers(-900_000_000, 900_000_000).filter(bool), st.integers(-1_800_000_000, 1_800_000_000), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(30))
 def test_google_coordinates_that_were_written_as_unsigned_are_mended(
     tmp_path: Path, lat: int, lon: int, unsigned: bool
 ) -> None:
@@ -234,7 +235,7 @@ def test_google_timeline_of_ios(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 72), st.integers(0, 59))), st.sets(st.integers(0, 72)))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(30))
 def test_google_paths_are_kept_where_there_are_no_signals(
     tmp_path: Path, path: list[tuple[int, int]], hours: set[int]
 ) -> None:
@@ -560,7 +561,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
         ],
     ),
 }
-laws = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+laws = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=examples(60))
 
 
 @laws
