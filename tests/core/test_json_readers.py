@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
@@ -565,6 +565,7 @@ laws = settings(suppress_health_check=list(HealthCheck), deadline=None, max_exam
 
 
 @laws
+@example(name="dawarich", batch=1, chunk=77, indent=1)  # a number is cut behind its point
 @given(
     name=st.sampled_from(sorted(SAMPLES)),
     batch=st.integers(1, 5),

@@ -78,8 +78,9 @@ class Values:
             except (RecursionError, ValueError) as error:
                 raise self.error(f"JSON that cannot be decoded ({error})") from error
             else:
-                # A number that touches the end of the buffer may go on.
-                if end < len(self._buffer) or isinstance(value, dict | list | str) or not self._fill():
+                # A number near the end of the buffer may go on: of `52.` that is `52`, too.
+                complete = end < len(self._buffer) - _LONGEST_TOKEN or isinstance(value, dict | list | str)
+                if complete or not self._fill():
                     self._at = end
                     return value
 
