@@ -60,6 +60,9 @@ TEMP_TABLES: Final = (
     # What of it is not in `points` yet, or says more than what is.
     "fresh (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
     "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, is_new INTEGER)",
+    # What an import would add that only says what it would do.
+    "foreseen (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
+    "PRIMARY KEY (device_id, time_ms, lon, lat))",
     # Spans of time of some devices that a query is about.
     "spans (device_id INTEGER, lo_ms BIGINT, hi_ms BIGINT)",
     # Segments, work and results that a query is about.
