@@ -2,8 +2,8 @@
 
 `find_sources` finds the files, `recognise` tells their format, `read` delivers their rows in batches, with the
 columns of `POINT_DTYPES`. A row that cannot be understood has no time or no place, so that `points.validate` counts
-it; a file that cannot be read to its end raises `UnreadableFile`, and one in which nothing is a fix may raise
-`NoFixes`. No file is ever held in memory as a whole.
+it, and a position that is no fix says so in a column `points.REFUSED`; a file that cannot be read to its end raises
+`UnreadableFile`, and one in which nothing is a fix may raise `NoFixes`. No file is ever held in memory as a whole.
 
 To add a format, write a module with `read(source)` and a test of its first bytes, and name both here.
 """
@@ -15,7 +15,21 @@ from typing import Final
 
 import pandas as pd
 
-from trackgen_core.readers import csv, fit, geojson, gpx, kml, nmea, owntracks, parquet, tcx
+from trackgen_core.readers import (
+    csv,
+    dawarich,
+    fit,
+    geojson,
+    google,
+    gpx,
+    home_assistant,
+    kml,
+    nmea,
+    owntracks,
+    parquet,
+    tcx,
+    traccar,
+)
 from trackgen_core.readers.columns import BATCH_ROWS
 from trackgen_core.readers.sources import (
     LATIN_1,
@@ -23,11 +37,22 @@ from trackgen_core.readers.sources import (
     NoFixes,
     Source,
     UnreadableFile,
+    count_bytes,
     encoding_of,
     find_sources,
 )
 
-__all__ = ["BATCH_ROWS", "FORMATS", "NoFixes", "Source", "UnreadableFile", "find_sources", "read", "recognise"]
+__all__ = [
+    "BATCH_ROWS",
+    "FORMATS",
+    "NoFixes",
+    "Source",
+    "UnreadableFile",
+    "count_bytes",
+    "find_sources",
+    "read",
+    "recognise",
+]
 
 SNIFF_BYTES: Final = 1 << 16
 
@@ -41,15 +66,28 @@ _READERS: Final[dict[str, Callable[[Source], Iterator[pd.DataFrame]]]] = {
     "kml": kml.read,
     "nmea": nmea.read,
     "parquet": parquet.read,
+    "google": google.read,
+    "dawarich": dawarich.read,
+    "traccar": traccar.read,
+    "home-assistant": home_assistant.read,
 }
 
-_OF_BYTES: Final[dict[str, Callable[[bytes], bool]]] = {
+_BYTES: Final[dict[str, Callable[[bytes], bool]]] = {
     "fit": fit.recognises,
     "parquet": parquet.recognises,
     "gpx": gpx.recognises,
     "tcx": tcx.recognises,
     "kml": kml.recognises,
     "nmea": nmea.recognises,
+}
+
+_TEXTS: Final[dict[str, Callable[[str], bool]]] = {
+    "owntracks": owntracks.recognises,
+    "geojson": geojson.recognises,
+    "google": google.recognises,
+    "dawarich": dawarich.recognises,
+    "traccar": traccar.recognises,
+    "home-assistant": home_assistant.recognises,
 }
 
 FORMATS: Final = tuple(_READERS)
@@ -77,16 +115,15 @@ def recognise(source: Source) -> str | None:
         raise UnreadableFile(f"{source.path}: the file is empty")
     if head[:4] in ZIP_MAGICS:
         raise NoFixes(source.path, "an archive inside an archive: unpack it, and import what is in it")
-    for format, recognises in _OF_BYTES.items():
-        if recognises(head):
-            return format
+    for name, of_bytes in _BYTES.items():
+        if of_bytes(head):
+            return name
     text = head.decode(encoding_of(head), LATIN_1)
     if "\0" in text:
         return None
-    if owntracks.recognises(text):
-        return "owntracks"
-    if geojson.recognises(text):
-        return "geojson"
+    for name, of_text in _TEXTS.items():
+        if of_text(text):
+            return name
     return "csv" if csv.recognises(text, source.path) else None
 
 
