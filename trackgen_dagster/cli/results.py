@@ -26,7 +26,7 @@ from trackgen_dagster.cli.options import (
 if TYPE_CHECKING:
     from trackgen_core.store import Store
 
-EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
+EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "kml", "mfjson", "parquet")
 STAY_FORMATS: Final = ("csv", "geojson", "parquet")
 
 
@@ -42,19 +42,19 @@ def tracks() -> None:
 @json_option
 def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
     """List tracks, one a line."""
-    from trackgen_core.export import track_properties
+    from trackgen_core.export import TRACKS, objects
 
     if as_json:
         separator = "["
         for batch in _read_tracks(users, start, end):
-            for properties in track_properties(batch):
+            for properties in objects(batch, TRACKS):
                 click.echo(separator + json.dumps(properties, ensure_ascii=False), nl=False)
                 separator = ",\n"
         click.echo("]" if separator != "[" else "[]")
         return
     click.echo(f"{'id':<9}{'started (UTC)':<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device")
     for batch in _read_tracks(users, start, end):
-        for track in track_properties(batch):
+        for track in objects(batch, TRACKS):
             click.echo(
                 f"{track['track_id'][:8]:<9}{track['started_at'][:16].replace('T', ' '):<17}"
                 f"{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}{track['avg_speed_kmh']:>7.1f}"
@@ -67,18 +67,43 @@ def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_jso
 @start_option
 @end_option
 @click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
+@click.option(
+    "--points/--no-points", default=None, help="With the points of each track, or only its path (geojson, kml)."
+)
+@click.option(
+    "--simplify",
+    "simplify_m",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="METRES",
+    help="Leave out vertices that lie so close to the line that is left. Figures stay those of the whole track.",
+)
 @engine_option("sql: not what is stored, but what PostGIS makes of the points (only csv).")
 @output_option
 def tracks_export(
-    users: Sequence[str], start: int | None, end: int | None, format_: str, engine: str, output: Path | None
+    users: Sequence[str],
+    start: int | None,
+    end: int | None,
+    format_: str,
+    points: bool | None,
+    simplify_m: float,
+    engine: str,
+    output: Path | None,
 ) -> None:
-    """Export tracks that start from --start to --end."""
-    from trackgen_core.export import export_tracks
+    """Export tracks that start from --start to --end.
+
+    gpx and mfjson hold tracks with their points, csv and parquet without, geojson and kml as you like.
+    """
+    from trackgen_core.export import check_points, export_tracks
     from trackgen_core.home import open_store
     from trackgen_core.sql_engine import read_sql_tracks
 
     if engine == "sql" and format_ != "csv":
         raise click.UsageError("--engine sql knows no elevations and modes, and exports as csv only")
+    try:
+        check_points(format_, points)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     store = open_store()
     batches = (
         read_sql_tracks(store, users or None, start, end) if engine == "sql" else _read_tracks(users, start, end, store)
@@ -89,6 +114,8 @@ def tracks_export(
             out,
             format_,
             points_of=store.points_of,
+            points=points,
+            simplify_m=simplify_m,
         )
     if output:
         click.echo(f"{count:,} tracks written to {output}")
@@ -112,10 +139,10 @@ def legs() -> None:
 @json_option
 def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
     """List the legs of tracks, one a line; how sure a mode is in percent, or `hand` where you set it."""
-    from trackgen_core.export import leg_properties
+    from trackgen_core.export import LEGS, objects
     from trackgen_core.home import open_store
 
-    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in leg_properties(batch)]
+    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in objects(batch, LEGS)]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -157,10 +184,10 @@ def stays() -> None:
 @json_option
 def stays_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
     """List stays, one a line."""
-    from trackgen_core.export import stay_properties
+    from trackgen_core.export import STAYS, objects
     from trackgen_core.home import open_store
 
-    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in stay_properties(batch)]
+    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in objects(batch, STAYS)]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
