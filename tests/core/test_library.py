@@ -26,7 +26,7 @@ from trackgen_core import library
 from trackgen_core.export import export_stays, export_tracks
 from trackgen_core.settings import Settings, SettingsError
 
-slow = hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 ROOT = Path(__file__).parents[2]
 START = datetime(2025, 6, 1, 8, tzinfo=UTC)
 

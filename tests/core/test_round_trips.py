@@ -25,7 +25,7 @@ from trackgen_core.paths import decode_path, encode_path, simplified
 from trackgen_core.points import POINT_DTYPES, validate
 from trackgen_core.readers import find_sources, read, recognise
 
-some = hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+some = hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 GPX, KML = "{http://www.topografix.com/GPX/1/1}", "{http://www.opengis.net/kml/2.2}"
 GX = "{http://www.google.com/kml/ext/2.2}"
 ORDER = ["user", "device", "time_ms", "lon", "lat"]

@@ -13,6 +13,7 @@ from trackgen_dagster.cli.options import (
     Day,
     check_end,
     command,
+    echo_row,
     end_option,
     engine_option,
     group,
@@ -55,10 +56,11 @@ def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_jso
     click.echo(f"{'id':<9}{'started (UTC)':<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device")
     for batch in _read_tracks(users, start, end):
         for track in objects(batch, TRACKS):
-            click.echo(
+            echo_row(
                 f"{track['track_id'][:8]:<9}{track['started_at'][:16].replace('T', ' '):<17}"
                 f"{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}{track['avg_speed_kmh']:>7.1f}"
-                f"{track['points']:>7} {track['mode']:<11}{track['user']} {track['device']}"
+                f"{track['points']:>7} {track['mode']:<11}",
+                f"{track['user']} {track['device']}",
             )
 
 
@@ -149,9 +151,10 @@ def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json:
     click.echo(f"{'track':<9}{'started (UTC)':<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device")
     for leg in found:
         sure = "hand" if leg["by_hand"] else f"{leg['confidence']}%"
-        click.echo(
+        echo_row(
             f"{leg['track_id'][:8]:<9}{leg['started_at'][:19].replace('T', ' '):<20}{leg['duration_s'] / 3600:>7.2f}"
-            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  {leg['user']} {leg['device']}"
+            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  ",
+            f"{leg['user']} {leg['device']}",
         )
 
 
@@ -191,12 +194,13 @@ def stays_list(users: Sequence[str], start: int | None, end: int | None, as_json
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{'started (UTC)':<18}{'hours':>8} {'lon':>11} {'lat':>10} {'within':>7}{'points':>8}  user device")
+    click.echo(f"{'started (UTC)':<17}{'hours':>7} {'lon':>11}{'lat':>10}{'within':>8}{'points':>7}  user device")
     for stay in found:
-        click.echo(
-            f"{stay['started_at'][:16].replace('T', ' '):<18}{stay['duration_s'] / 3600:>7.2f}"
-            f"{'+' if stay['ongoing'] else ' '} {stay['lon']:>11.5f} {stay['lat']:>10.5f} {stay['radius_m']:>5.0f} m"
-            f"{stay['points']:>8}  {stay['user']} {stay['device']}"
+        echo_row(
+            f"{stay['started_at'][:16].replace('T', ' '):<17}{stay['duration_s'] / 3600:>7.2f}"
+            f"{'+' if stay['ongoing'] else ' '}{stay['lon']:>11.5f}{stay['lat']:>10.5f}{stay['radius_m']:>6.0f} m"
+            f"{stay['points']:>7}  ",
+            f"{stay['user']} {stay['device']}",
         )
 
 
@@ -242,18 +246,18 @@ def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -
         if of != (row["user"], row["device"]):
             of = (row["user"], row["device"])
             click.echo(f"{row['user']} {row['device']} (UTC)")
-        click.echo(f"  {_line_of(row)}")
+        _echo_line("", row)
 
 
-def _line_of(row: dict[Any, Any]) -> str:
-    """Return a row of a time line as text."""
+def _echo_line(head: str, row: dict[Any, Any]) -> None:
+    """Print a row of a time line."""
     from trackgen_core.points import iso_time
 
     times = f"{iso_time(row['started_ms'])[:16].replace('T', ' ')} to {iso_time(row['ended_ms'])[11:16]}"
     amount = f"{row['length_mm'] / 1e6:,.2f} km" if row["kind"] == "track" else ""
     mode = row["mode"] if row["kind"] == "track" else ""
     hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
-    return f"{times:<26}{row['kind']:<6}{hours:>7.2f} h {amount:>12} {mode:<11}{row['reason']}"
+    echo_row(f"{head}{times:<26}{row['kind']:<6}{hours:>7.2f} h ", f"{amount:>12} {mode:<11}{row['reason']}")
 
 
 @command()
@@ -285,7 +289,7 @@ def preview(user: str, start: int, end: int | None, assignments: Sequence[str], 
     for name, (one, other) in sums.items():
         click.echo(f"{name:<20}{one:>12,}{other:>12,}")
     for row in changes.to_dict("records"):
-        click.echo(f"{row['sign']} {row['device']} {_line_of(row)}")
+        _echo_line(f"{row['sign']} {row['device']} ", row)
 
 
 @command()
@@ -307,7 +311,8 @@ def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool
         return
     click.echo(f"{'day':<11}{'km':>10}{'moving':>9}{'tracks':>8}{'rest':>9}{'stays':>7}{'climb':>9}  user")
     for day in found:
-        click.echo(
+        echo_row(
             f"{day['day']:<11}{day['distance_m'] / 1000:>10.2f}{day['moving_s'] / 3600:>7.2f} h{day['tracks']:>8}"
-            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  {day['user']}"
+            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  ",
+            day["user"],
         )
