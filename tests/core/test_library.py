@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 import trackgen_core as tg
 from tests import reference, strategies, world
+from tests.effort import examples
 from tests.reference import Point
 from trackgen_core import library
 from trackgen_core.export import export_stays, export_tracks
 from trackgen_core.settings import Settings, SettingsError
 
-slow = hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(max_examples=examples(5), deadline=None, suppress_health_check=list(HealthCheck))
 ROOT = Path(__file__).parents[2]
 START = datetime(2025, 6, 1, 8, tzinfo=UTC)
 

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests import reference, strategies, world
+from tests.effort import examples
 from trackgen_core.editing import EditError, find_track
 from trackgen_core.pictures import BRAILLE, DOT_BITS, outline, profile
 from trackgen_core.points import day_date, day_number
@@ -22,7 +23,7 @@ from trackgen_core.settings import Settings
 from trackgen_core.store import UnknownUser
 from trackgen_core.timeline import timeline, why
 
-slow = hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(max_examples=examples(4), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @slow
@@ -114,7 +115,7 @@ def test_an_outline_shows_the_way() -> None:
     st.integers(2, 80),
     st.integers(1, 20),
 )
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=examples(40), deadline=None)
 def test_an_outline_keeps_within_its_bounds(places, columns: int, rows: int) -> None:
     lon, lat = np.array(places).T
     lines = outline(lon, lat, columns, rows)

@@ -19,13 +19,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.core.test_export import make_tracks
+from tests.effort import examples
 from trackgen_core.export import FORMATS, POINT_FORMATS, TRACKS, export_points, export_tracks, objects
 from trackgen_core.geodesy import GEOD
 from trackgen_core.paths import decode_path, encode_path, simplified
 from trackgen_core.points import POINT_DTYPES, validate
 from trackgen_core.readers import find_sources, read, recognise
 
-some = hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+some = hypothesis_settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
 GPX, KML = "{http://www.topografix.com/GPX/1/1}", "{http://www.opengis.net/kml/2.2}"
 GX = "{http://www.google.com/kml/ext/2.2}"
 ORDER = ["user", "device", "time_ms", "lon", "lat"]
