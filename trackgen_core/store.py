@@ -472,6 +472,31 @@ class Store:
         with self.read() as connection:
             return fetch_frame(connection, query, dtypes)
 
+    def fixes_beside(self, connection: Connection, track: Any) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: ANN401
+        """Return the fix before a track (a row of `find_tracks`) and the one after it, of those that are not set aside.
+
+        Returns
+        -------
+        before, after : DataFrame
+            `time_ms`, `lon`, `lat`: a row, or none.
+        """
+        dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64"}
+        key = [points.c[name] for name in dtypes]
+        first = tuple_(track.started_ms, track.start_lon, track.start_lat)
+        last = tuple_(track.ended_ms, track.end_lon, track.end_lat)
+        query = (
+            select(*key)
+            .select_from(points.outerjoin(noise, _same_point))
+            .where(points.c.device_id == track.device_id, noise.c.reason.is_(None))
+            .limit(1)
+        )
+        before = query.where(points.c.time_ms <= track.started_ms, tuple_(*key) < first)
+        after = query.where(points.c.time_ms >= track.ended_ms, tuple_(*key) > last)
+        return (
+            fetch_frame(connection, before.order_by(*(column.desc() for column in key)), dtypes),
+            fetch_frame(connection, after.order_by(*key), dtypes),
+        )
+
     def read_all_points(
         self,
         names: Collection[str] | None = None,
