@@ -1,4 +1,4 @@
-"""Paths as WKB: coordinates in, geometry that every GIS tool reads out."""
+"""Paths as WKB: coordinates in, geometry that every GIS tool reads out; and paths with fewer vertices, for the eye."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from trackgen_core.geodesy import FloatArray
+from trackgen_core.geodesy import FloatArray, IntArray, Mask
 
 _LITTLE_ENDIAN: Final = 1
 _POINT: Final = 1
@@ -105,3 +105,56 @@ def cut_at_antimeridian(coordinates: FloatArray) -> list[FloatArray]:
         # All points are one place on the antimeridian itself, told from both sides: one side will do.
         pieces = [np.column_stack([np.full(len(lon), lon[0]), lat])]
     return pieces
+
+
+def simplify(x: FloatArray, y: FloatArray, kept: Mask, tolerance: FloatArray) -> Mask:
+    """Tell which vertices of lines are needed to draw them (Douglas and Peucker 1973), of all lines at once.
+
+    Parameters
+    ----------
+    x, y : (n,) float arrays
+        The vertices of all lines, one line after the other, in the plane in which they are drawn.
+    kept : (n,) bool array
+        The vertices that are needed in any case; the first and the last of every line must be among them.
+    tolerance : (n,) float array
+        How far each vertex may come to lie from the line if it is left out.
+
+    Returns
+    -------
+    (n,) bool array
+        `kept`, and what else is needed.
+
+    Notes
+    -----
+    All spans between kept vertices are halved at their farthest vertex in the same pass, so that the number of
+    passes is the depth of the recursion, and not the number of lines.
+    """
+    kept = kept.copy()
+    ends = np.flatnonzero(kept)
+    lo, hi = ends[:-1], ends[1:]
+    while True:
+        is_open = hi - lo > 1
+        lo, hi = lo[is_open], hi[is_open]
+        if not len(lo):
+            return kept
+        inside = hi - lo - 1
+        span = np.repeat(np.arange(len(lo)), inside)
+        starts = np.cumsum(inside) - inside
+        vertex = np.arange(len(span)) - starts[span] + lo[span] + 1
+        off = _distances(x, y, vertex, lo[span], hi[span]) / tolerance[vertex]
+        farthest = np.maximum.reduceat(off, starts)
+        splits = farthest > 1
+        candidates = np.flatnonzero(off == farthest[span])
+        _, first = np.unique(span[candidates], return_index=True)
+        middle = vertex[candidates[first]][splits]
+        kept[middle] = True
+        lo, hi = np.append(lo[splits], middle), np.append(middle, hi[splits])
+
+
+def _distances(x: FloatArray, y: FloatArray, vertex: IntArray, a: IntArray, b: IntArray) -> FloatArray:
+    """Return the distances of vertices from the straight lines between two others, all given by their numbers."""
+    to_x, to_y, by_x, by_y = x[b] - x[a], y[b] - y[a], x[vertex] - x[a], y[vertex] - y[a]
+    square = to_x**2 + to_y**2
+    share = np.divide(by_x * to_x + by_y * to_y, square, out=np.zeros_like(square), where=square > 0).clip(0, 1)
+    distances: FloatArray = np.hypot(by_x - share * to_x, by_y - share * to_y)
+    return distances
