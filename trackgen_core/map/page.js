@@ -91,7 +91,6 @@ const coloured = (name, className, colour, text) => {
 const map = L.map("map", { zoomControl: false, zoomSnap: 0.25, minZoom: 1, maxZoom: 19, wheelPxPerZoomLevel: 100 });
 const renderer = L.canvas({ padding: 0.3, tolerance: 5 });
 map.attributionControl.setPrefix("Leaflet");
-L.control.zoom({ position: "bottomright" }).addTo(map);
 L.control.scale({ position: "bottomleft", imperial: false }).addTo(map);
 if (about.tiles) {
   const attribution = element("span", {}, about.tiles.attribution).innerHTML;
@@ -204,7 +203,7 @@ function paint() {
   for (const item of shown.items) {
     if (item.kind === "stay") {
       const share = 1 / rests.get(item.near);
-      const thin = { opacity: Math.max(0.9 * share, 0.04), fillOpacity: Math.max(0.3 * share, 0.004) };
+      const thin = { opacity: Math.max(0.9 * share, 0.01), fillOpacity: Math.max(0.3 * share, 0.004) };
       change(item.layers[0], { color: ofStays, fillColor: ofStays, ...thin });
       continue;
     }
@@ -259,7 +258,8 @@ function describe() {
   const [from, to] = [zero + shown.from * step, zero + shown.to * step];
   const edge = (seconds) => (step < 86400 ? `${fullDate(seconds)}, ${clock(seconds)}` : fullDate(seconds));
   const end = step < 86400 ? to : to - 86400;
-  one("span").textContent = edge(from) === edge(end) ? edge(from) : `${edge(from)} to ${edge(end)}`;
+  const until = step < 86400 && fullDate(from) === fullDate(end) ? clock(end) : edge(end);
+  one("span").textContent = edge(from) === until ? until : `${edge(from)} to ${until}`;
   one("from").setAttribute("aria-valuetext", edge(from));
   one("to").setAttribute("aria-valuetext", edge(end));
   drawLegend();
@@ -313,7 +313,7 @@ function factsOf(item) {
   ];
   const made = [
     element("p", { className: "when" }, `${fullDate(item.start)}, ${span(item)} (${zone})`),
-    facts([...numbers, ["Fixes", round(item.points, 0)], ["Of", device ? `${user}, ${device}` : user]]),
+    facts([...numbers, ["Fixes", round(item.points, 0)], ["Recorded by", device ? `${user}, ${device}` : user]]),
     facts([["Begins", item.begins], ["Ends", item.ends]], "why"),
   ];
   if (item.legs?.length > 1) {
@@ -420,7 +420,10 @@ function fit(what, animate = true) {
 // Time ----------------------------------------------------------------------------------------------------------------
 
 const metresOf = new Float64Array(count);
-for (const track of tracks) metresOf[Math.floor((track.start - zero) / step)] += track.distance_m;
+for (const { start, end, distance_m } of tracks) {
+  const [from, to] = [start, end].map((seconds) => Math.floor((seconds - zero) / step));
+  for (let n = from; n <= to; n++) metresOf[n] += distance_m / (to - from + 1);
+}
 const most = metresOf.reduce((a, b) => Math.max(a, b), 1);
 const height = (metres) => Math.log1p(metres / 1000) / Math.log1p(most / 1000);
 
@@ -518,6 +521,8 @@ one("with-stays").addEventListener("change", show);
 one("play").addEventListener("click", () => (playing ? pause() : play()));
 one("earlier").addEventListener("click", () => go(-1));
 one("later").addEventListener("click", () => go(1));
+one("out").addEventListener("click", () => map.zoomOut());
+one("in").addEventListener("click", () => map.zoomIn());
 one("all").addEventListener("click", () => fit(shown.items));
 one("close").addEventListener("click", () => select(null));
 one("fold").addEventListener("click", () => {
