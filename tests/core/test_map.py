@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -34,9 +35,10 @@ NASTY = ["</script><script>alert(1)</script>", '<!--<script>"&amp;\u2028', "a\0b
 
 
 def journey(user: str, device: str = "phone", lon: float = 8.5, day: int = 0) -> list[Point]:
-    """A rest, a walk with corners, a drive, a rest; and a walk after a hole of two hours, somewhere else."""
+    """A rest, a walk with a corner, a winding drive, a rest; and a walk after a hole of two hours, somewhere else."""
     start, fixes, x, y = at("07:00") + day * 86_400_000, [], lon, 47.0
-    rest, walk, drive = [(0.0, 0.0)] * 60, [(0.0002, 0.0)] * 25 + [(0.0, 0.0003)] * 25, [(0.004, 0.001)] * 40
+    rest, walk = [(0.0, 0.0)] * 60, [(0.0002, 0.0)] * 25 + [(0.0, 0.0003)] * 25
+    drive = [(0.004, 0.0002 * math.sin(n)) for n in range(40)]
     for n, (by_x, by_y) in enumerate([*rest, *walk, *drive, *rest]):
         x, y = x + by_x, y + by_y
         fixes.append((start + n * 30 * SECOND, x, y))

@@ -143,18 +143,14 @@ const radius = (stay) => Math.min(4 + 3 * Math.sqrt(stay.duration_s / 3600), 28)
 
 /** Each layer has the places of one mode: `mode` is told by it, and all layers of a track have its day. */
 for (const track of tracks) {
-  const byMode = Map.groupBy ? Map.groupBy(track.lines, ({ leg }) => track.legs[leg].mode) : group(track);
-  track.layers = [...byMode].map(([mode, lines]) =>
-    Object.assign(L.polyline(lines.map(({ places }) => places), { renderer, weight: 2.5, opacity: 0.75 }), { mode }));
-  track.bounds = track.layers.reduce((all, layer) => all.extend(layer.getBounds()), L.latLngBounds([]));
-}
-function group(track) {
-  const groups = new Map();
-  for (const line of track.lines) {
-    const { mode } = track.legs[line.leg];
-    groups.set(mode, [...(groups.get(mode) ?? []), line]);
+  const byMode = new Map();
+  for (const { leg, places } of track.lines) {
+    const { mode } = track.legs[leg];
+    byMode.set(mode, [...(byMode.get(mode) ?? []), places]);
   }
-  return groups;
+  track.layers = [...byMode].map(([mode, lines]) =>
+    Object.assign(L.polyline(lines, { renderer, weight: 2.5, opacity: 0.75 }), { mode }));
+  track.bounds = track.layers.reduce((all, layer) => all.extend(layer.getBounds()), L.latLngBounds([]));
 }
 for (const stay of stays) {
   const place = [stay.lat, stay.lon];
@@ -450,6 +446,8 @@ function drawBars() {
 function setSpan(from, to) {
   [shown.from, shown.to] = [from, to];
   [one("from").value, one("to").value] = [from, to];
+  // Where both handles are at an edge, the one that can be moved away from it lies on top.
+  one("from").style.zIndex = +(from > count / 2);
   showSoon();
 }
 for (const name of ["from", "to"]) {
