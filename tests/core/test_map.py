@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
 
 from tests import world
+from tests.effort import examples
 from tests.reference import Point
 from tests.scenarios import MINUTE, SECOND, at
 from trackgen_core.export import stay_properties, track_properties
@@ -120,6 +121,7 @@ def off_m(vertex: np.ndarray, line: np.ndarray) -> float:
     return min(off(vertex * scale, a * scale, b * scale) for a, b in pairwise(line))
 
 
+@settings(deadline=None, max_examples=examples(60))
 @given(LINES, st.sampled_from([0.5, 1.0, 3.0]))
 def test_what_is_left_out_is_near_to_what_is_drawn(lines: list[list[tuple[int, int]]], tolerance: float) -> None:
     xy = np.array([vertex for line in lines for vertex in line], float)

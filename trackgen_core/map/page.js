@@ -146,7 +146,8 @@ for (const track of tracks) {
   const byMode = new Map();
   for (const { leg, places } of track.lines) {
     const { mode } = track.legs[leg];
-    byMode.set(mode, [...(byMode.get(mode) ?? []), places]);
+    if (!byMode.has(mode)) byMode.set(mode, []);
+    byMode.get(mode).push(places);
   }
   track.layers = [...byMode].map(([mode, lines]) =>
     Object.assign(L.polyline(lines, { renderer, weight: 2.5, opacity: 0.75 }), { mode }));
@@ -156,7 +157,6 @@ for (const stay of stays) {
   const place = [stay.lat, stay.lon];
   stay.layers = [L.circleMarker(place, { renderer, radius: radius(stay), weight: 1 })];
   stay.bounds = L.latLngBounds([place]);
-  stay.near = place.map((degrees) => degrees.toFixed(3)).join();
 }
 
 // The slider counts steps of time: so many that each can be hit, and none that nobody would see.
@@ -193,16 +193,21 @@ function paint() {
   const change = (layer, style) => {
     if (Object.keys(style).some((name) => layer.options[name] !== style[name])) layer.setStyle(style);
   };
-  // A hundred nights in one place, one over the other, shall not be a black disc.
-  const rests = new Map();
-  for (const { near } of shown.items) rests.set(near, (rests.get(near) ?? 0) + 1);
+  // A hundred nights in one place, one over the other, shall not be a black disc: the longest stand for them.
+  const nearby = new Map();
+  for (const item of shown.items.filter(({ kind }) => kind === "stay").sort((a, b) => b.duration_s - a.duration_s)) {
+    const place = map.project(item.bounds.getCenter()).divideBy(12).round().toString();
+    if (!nearby.has(place)) nearby.set(place, []);
+    nearby.get(place).push(item);
+  }
+  for (const rests of nearby.values()) {
+    const drawn = Math.min(rests.length, 8);
+    rests.forEach(({ layers: [layer] }, n) => change(layer, {
+      color: ofStays, fillColor: ofStays, opacity: n < drawn ? 0.9 / drawn : 0, fillOpacity: n < drawn ? 0.35 / drawn : 0,
+    }));
+  }
   for (const item of shown.items) {
-    if (item.kind === "stay") {
-      const share = 1 / rests.get(item.near);
-      const thin = { opacity: Math.max(0.9 * share, 0.01), fillOpacity: Math.max(0.3 * share, 0.004) };
-      change(item.layers[0], { color: ofStays, fillColor: ofStays, ...thin });
-      continue;
-    }
+    if (item.kind === "stay") continue;
     const ofDay = shown.byDay && ofRamp((Math.floor(item.start / 86400) - lo) / (hi - lo || 1));
     for (const layer of item.layers) change(layer, { color: ofDay || modes[layer.mode] });
   }
@@ -542,3 +547,4 @@ fit(items, false);
 show();
 drawGrid();
 map.on("moveend", drawGrid);
+map.on("zoomend", paint);
