@@ -41,8 +41,9 @@ format: $(INSTALLED) ## Format the code and sort the imports
 docs: $(INSTALLED) ## Write the documents that are generated from the code
 	$(BIN)/python docs/generate.py
 
-screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI (needs Chromium)
+screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI and a map (needs Chromium)
 	$(BIN)/python docs/screenshots.py
+	$(BIN)/python docs/map_screenshots.py
 
 bench: $(INSTALLED) ## Run the benchmarks
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

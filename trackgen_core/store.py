@@ -32,6 +32,7 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
+    union_all,
 )
 
 from trackgen_core.database import (
@@ -1183,6 +1184,36 @@ class Store:
             .order_by(users.c.name, devices.c.name, tracks.c.started_ms, tracks.c.track_id, legs.c.number)
         )
         return self._stream(query, {"user": "object", "device": "object", **LEG_DTYPES}, 10_000)
+
+    def days_of_items(
+        self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
+    ) -> tuple[int, int] | None:
+        """Return the first and the last of some days on which tracks or stays start, None if there are none.
+
+        Parameters
+        ----------
+        names : collection of str, optional
+            Users; by default all.
+        lo_day, hi_day : int, optional
+            The days to look at, inclusive; by default all.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        starts = union_all(
+            *(
+                select(func.min(table.c.started_ms).label("lo"), func.max(table.c.started_ms).label("hi"))
+                .select_from(table.join(devices))
+                .where(*_starting(table, lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
+                for table in (tracks, stays)
+            )
+        ).subquery()
+        with self.read() as connection:
+            lo_ms, hi_ms = connection.execute(select(func.min(starts.c.lo), func.max(starts.c.hi))).one()
+        return None if lo_ms is None else (lo_ms // MS_PER_DAY, hi_ms // MS_PER_DAY)
 
     def _read_items(
         self,
