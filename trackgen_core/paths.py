@@ -169,8 +169,8 @@ def simplify(x: FloatArray, y: FloatArray, x_m: FloatArray, y_m: FloatArray, kep
     Notes
     -----
     Douglas, D. and Peucker, T. (1973): Algorithms for the reduction of the number of points required to represent a
-    digitized line. All spans between kept vertices are halved at their farthest vertex in the same pass, so that the number of
-    passes is the depth of the recursion, and not the number of lines.
+    digitized line. All spans between kept vertices are halved at their farthest vertex in the same pass, so that the
+    number of passes is the depth of the recursion, and not the number of lines.
     """
     kept = kept.copy()
     ends = np.flatnonzero(kept)

@@ -22,7 +22,7 @@ from tests import world
 from tests.effort import examples
 from tests.reference import Point
 from tests.scenarios import MINUTE, SECOND, at
-from trackgen_core.export import stay_properties, track_properties
+from trackgen_core.export import STAYS, TRACKS, objects
 from trackgen_core.legs import MODES
 from trackgen_core.map import SIMPLIFY_M, NothingToShow, Tiles, write_map
 from trackgen_core.paths import decode_path, simplify
@@ -150,7 +150,7 @@ def test_figures_are_those_of_the_store_and_lines_are_where_the_path_is(tmp_path
     assert len(tracks) == 4
     with store.read() as connection:
         all_legs = store.legs(connection, tracks["track_id"].tolist())
-    for row, stored, path in zip(rows_of(page, "track"), track_properties(tracks), tracks["path"], strict=True):
+    for row, stored, path in zip(rows_of(page, "track"), objects(tracks, TRACKS), tracks["path"], strict=True):
         same = set(row) & set(stored) - {"device", "mode"}
         assert {"track_id", "distance_m", "duration_s", "moving_s", "points", "avg_speed_kmh"} <= same
         assert {name: row[name] for name in same} == {name: stored[name] for name in same}
@@ -169,7 +169,7 @@ def test_figures_are_those_of_the_store_and_lines_are_where_the_path_is(tmp_path
             long = sum(WGS84.line_length(*line.T) for line in of_leg)
             assert long == pytest.approx(leg.length_mm / 1000, abs=10)
     assert {len(row["legs"]) for row in rows_of(page, "track")} >= {1, 2}
-    for row, stored in zip(rows_of(page, "stay"), stay_properties(pd.concat(store.read_stays())), strict=True):
+    for row, stored in zip(rows_of(page, "stay"), objects(pd.concat(store.read_stays()), STAYS), strict=True):
         assert [row[name] for name in ("stay_id", "duration_s", "radius_m", "ongoing", "points")] == [
             stored[name] for name in ("stay_id", "duration_s", "radius_m", "ongoing", "points")
         ]

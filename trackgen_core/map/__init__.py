@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from trackgen_core.export import stay_properties, track_properties
+from trackgen_core.export import STAYS, TRACKS, objects
 from trackgen_core.geodesy import FloatArray, IntArray, pair_lengths_mm
 from trackgen_core.legs import MODES
 from trackgen_core.paths import decode_path, simplify
@@ -208,7 +208,7 @@ def _track_rows(batch: pd.DataFrame, legs: pd.DataFrame, zone: str) -> Iterator[
         distance_m=legs["length_mm"] / 1000,
     )
     legs_of = dict(list(legs.groupby("track_id", sort=False)))
-    rows = zip(batch.to_dict("records"), track_properties(batch), _lines(batch, legs), strict=True)
+    rows = zip(batch.to_dict("records"), objects(batch, TRACKS), _lines(batch, legs), strict=True)
     for row, properties, lines in rows:
         made = {
             "device": row["number"],
@@ -221,7 +221,7 @@ def _track_rows(batch: pd.DataFrame, legs: pd.DataFrame, zone: str) -> Iterator[
 
 
 def _stay_rows(batch: pd.DataFrame) -> Iterator[list[Any]]:
-    for row, properties in zip(batch.to_dict("records"), stay_properties(batch), strict=True):
+    for row, properties in zip(batch.to_dict("records"), objects(batch, STAYS), strict=True):
         made = {"device": row["number"], **{name: round(row[name], 6) for name in ("lon", "lat")}}
         values = properties | {name: row[name] for name in ("start", "end", "begins", "ends")} | made
         yield [values[name] for name in STAY_COLUMNS]
