@@ -128,7 +128,8 @@ def test_what_is_left_out_is_near_to_what_is_drawn(lines: list[list[tuple[int, i
     ends = np.cumsum([len(line) for line in lines])
     fixed = np.zeros(len(xy), bool)
     fixed[[*ends - 1, 0, *ends[:-1]]] = True
-    kept = simplify(xy[:, 0], xy[:, 1], fixed, np.full(len(xy), tolerance))
+    ones = np.ones(len(xy))
+    kept = simplify(*xy.T, ones, ones, fixed, tolerance)
     assert kept[fixed].all()
     for lo, hi in zip([0, *ends[:-1]], ends, strict=True):
         needed = lo + np.flatnonzero(kept[lo:hi])
@@ -136,7 +137,7 @@ def test_what_is_left_out_is_near_to_what_is_drawn(lines: list[list[tuple[int, i
             for n in range(a + 1, b):
                 assert off(xy[n], xy[a], xy[b]) <= tolerance * (1 + 1e-9)
         # A line knows nothing of those beside it, and one that is straight needs nothing but its ends.
-        alone = simplify(*xy[lo:hi].T, fixed[lo:hi], np.full(hi - lo, tolerance))
+        alone = simplify(*xy[lo:hi].T, ones[lo:hi], ones[lo:hi], fixed[lo:hi], tolerance)
         assert (alone == kept[lo:hi]).all()
         if all(off(xy[n], xy[lo], xy[hi - 1]) <= tolerance for n in range(lo, hi)):
             assert kept[lo:hi].sum() == 2
