@@ -189,8 +189,8 @@ def _report_summaries(context: dg.AssetExecutionContext, store: Store, days: Col
     sums = sums.reindex(sorted(days)).fillna(0).astype("int64")
     columns = {
         "km": sums["length_mm"] / 1e6,
-        "moving_hours": sums["moving_ms"] / 3.6e6,
-        "rest_hours": sums["rest_ms"] / 3.6e6,
+        "moving_hours": (sums["moving_ms"] / 3.6e6).round(3),
+        "rest_hours": (sums["rest_ms"] / 3.6e6).round(3),
         "tracks": sums["tracks"],
         "stays": sums["stays"],
         "climb_m": sums["gain_cm"] / 100,
