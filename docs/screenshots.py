@@ -77,6 +77,7 @@ query ($id: String!) {
 }"""
 
 SHOWS_PICTURE: Final = "return [...document.images].some(image => image.alt == 'tracks' && image.naturalWidth)"
+METADATA_HEADER: Final = "//*[normalize-space(text())='Metadata']"
 CHECKS: Final = ("points_conserved", "no_overlap", "sample_recomputed", "days_add_up", "legs_tile")
 
 T = TypeVar("T")
@@ -260,6 +261,8 @@ def take_pictures(ui: Ui, backfill: str, day: str, folder: Path) -> None:
         save("columns")
 
         click(driver, "Plots")
+        shown(driver, "km", "leftover")
+        driver.execute_script("arguments[0].scrollIntoView()", driver.find_element(By.XPATH, METADATA_HEADER))
         shown(driver, "km", "leftover")
         save("metadata")
 
