@@ -34,9 +34,9 @@ from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stag
 DAYS_PER_WINDOW: Final = 32
 """Days that are done together where nobody has counted their points."""
 
-POINTS_PER_WINDOW: Final = 200_000
-"""Points that are done together where they were counted: many enough for a window's own time not to matter, few enough
-for memory, and for several workers to have something to do."""
+POINTS_PER_WINDOW: Final[Mapping[Stage, int]] = {"segments": 200_000, "tracks": 500_000}
+"""Points that are done together where they were counted: many enough for a window's own time not to matter (that of
+tracks is four times that of segments), few enough for memory, and for several workers to have something to do."""
 
 USER_DAYS_PER_WINDOW: Final = 2_000
 """Days times users of a window; with a fix every 30 s a day has 2 880."""
@@ -102,12 +102,12 @@ def plan_work(
     with store.read() as connection:
         work = store.dirty(connection, stage, lo_day, hi_day, user_ids, dead=False)
         if len(work) <= DAYS_PER_WINDOW:
-            return plan(work)
+            return plan(work, stage=stage)
         count = store.count_points if stage == "segments" else store.count_segment_points
-        return plan(work, count(connection, int(work["day"].min()), int(work["day"].max()), user_ids))
+        return plan(work, count(connection, int(work["day"].min()), int(work["day"].max()), user_ids), stage)
 
 
-def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> list[Window]:
+def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None, stage: Stage = "segments") -> list[Window]:
     """Cut the work list into windows.
 
     Parameters
@@ -116,6 +116,8 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
         `user_id` and `day`, distinct pairs in the order of days.
     points_of_day : mapping of int to int, optional
         About how many points there are on each day.
+    stage : {"segments", "tracks"}
+        What is to be made.
 
     Returns
     -------
@@ -131,13 +133,15 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
     together: set[int] = set()
     filled = counted = 0  # user-days, and points, of the days held
 
+    most_points = POINTS_PER_WINDOW[stage]
+
     def points(days: int, counted: int) -> int:
-        return days * POINTS_PER_WINDOW // DAYS_PER_WINDOW if points_of_day is None else counted
+        return days * most_points // DAYS_PER_WINDOW if points_of_day is None else counted
 
     def close() -> None:
         if held:
             ids, days = sorted(together), held[-1] - held[0] + 1
-            most = len(ids) * POINTS_PER_WINDOW // (points(days, counted) or 1)
+            most = len(ids) * most_points // (points(days, counted) or 1)
             step = max(1, min(USER_DAYS_PER_WINDOW // days, most))
             windows.extend(Window(held[0], held[-1], tuple(ids[i : i + step])) for i in range(0, len(ids), step))
 
@@ -146,7 +150,7 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
         wider = together | users
         days = day - held[0] + 1 if held else 1
         area = days * len(wider)
-        too_many = points(days, counted + here) > POINTS_PER_WINDOW
+        too_many = points(days, counted + here) > most_points
         if too_many or area > USER_DAYS_PER_WINDOW or filled + len(users) < FILL * area:
             close()
             held, together, filled, counted = [], set(users), 0, 0

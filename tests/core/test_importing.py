@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests import reference, world
+from tests.effort import examples
 from tests.reference import Point
 from trackgen_core.importing import FileReport, ImportReport, import_paths
 from trackgen_core.points import MAX_FUTURE_MS, POINT_DTYPES, validate
@@ -26,7 +27,7 @@ from trackgen_core.readers import columns
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
-patient = hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+patient = hypothesis_settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 
 T0 = 1714557600  # 2024-05-01T10:00:00Z
 HEADER = "timestamp,lon,lat"

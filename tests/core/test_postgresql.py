@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests import postgres, strategies, world
 from tests.core import test_law, test_rest
+from tests.effort import examples
 from trackgen_core import demo
 from trackgen_core.database import Database, DatabaseError
 from trackgen_core.importing import add_points
@@ -23,7 +24,9 @@ from trackgen_core.store import Store
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
-few = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+few = settings(
+    max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+)
 
 test_breaks = few(
     given(strategies.cases(), st.data())(

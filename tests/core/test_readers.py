@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from trackgen_core.points import NO_TIME, POINT_DTYPES, validate
 from trackgen_core.readers import (
     BATCH_ROWS,
@@ -866,7 +867,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=examples(100))
 @given(st.binary(max_size=200) | damaged(), st.sampled_from(["a.csv", "a"]))
 @example(b'{"type":"Feature","properties":{"note":' + b"1" * 5000 + b"}}", "a")
 @example(b"PK\x03\x04", "a.zip")
