@@ -18,6 +18,8 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from trackgen_core import merging
+from trackgen_core.digests import mixed, text_words
+from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import Seams, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.segmentation import (
@@ -280,10 +282,11 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     edits = store.edits(connection, window.user_ids)
     heads, chains, old, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
-    compared = items.merge(old, on=list(COMPARED), how="outer", indicator=True)
-    differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY)
-    to_make = differing.loc[differing["_merge"] == "left_only", "chain"]
-    gone = differing[differing["_merge"] == "right_only"]
+    new, known = _fingerprints(items), _fingerprints(old)
+    compared = pd.concat([items[~np.isin(new, known)].assign(item_id=""), old[~np.isin(known, new)].assign(chain=-1)])
+    differing = _of_window(compared, (window.hi_day + 1) * MS_PER_DAY)
+    to_make = differing.loc[differing["chain"] >= 0, "chain"]
+    gone = differing[differing["chain"] < 0]
     return Chains(
         heads,
         chains.loc[chains.index.isin(to_make)],
@@ -293,6 +296,12 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
         settings_of,
         spans,
     )
+
+
+def _fingerprints(items: pd.DataFrame) -> IntArray:
+    """Return a hash of the columns of `COMPARED`."""
+    words = [items[name].to_numpy("int64") for name in (*INTERVAL, "is_stay", "digest")]
+    return mixed(*words, *(text_words(items[name]) for name in ("settings_id", "break_reason")))
 
 
 def _of_window(differing: pd.DataFrame, end_ms: int) -> pd.DataFrame:
@@ -417,7 +426,7 @@ def _settle(
         whole = wider[~cut]
         touching = _touching(chains, whole)["chain"]
         touching_chains = every_chain[every_chain.index.isin(touching)]
-        touching_items = _touching(old, whole)[list(old.columns)]
+        touching_items = _touching(old, whole)
         settled.append((heads[heads["chain"].isin(touching)], touching_chains, touching_items, read[~cut]))
         if not cut.any():
             heads, chains, items, spans = (pd.concat(parts) for parts in zip(*settled, strict=True))
@@ -486,13 +495,17 @@ def seams_of(heads: pd.DataFrame) -> Seams:
 
 
 def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
-    joined = intervals.merge(spans, on="device_id")
-    overlaps = (joined["started_ms"] < joined["hi_ms"]) & (joined["ended_ms"] > joined["lo_ms"])
+    """Return those of the intervals that overlap the span of their device, if it has one."""
+    device = intervals["device_id"].to_numpy()
+    of_spans = spans["device_id"].to_numpy()
+    of = np.searchsorted(of_spans, device)
+    lo_ms, hi_ms = (np.append(spans[name].to_numpy(), -1)[of] for name in ("lo_ms", "hi_ms"))
+    started_ms, ended_ms = intervals["started_ms"].to_numpy(), intervals["ended_ms"].to_numpy()
+    overlaps = (started_ms < hi_ms) & (ended_ms > lo_ms)
     # What takes no time cannot overlap; it is inside, also at the edges.
-    inside = joined["started_ms"].between(joined["lo_ms"], joined["hi_ms"]) & (
-        joined["started_ms"] == joined["ended_ms"]
-    )
-    return joined[overlaps | inside]
+    inside = (started_ms == ended_ms) & (started_ms >= lo_ms) & (started_ms <= hi_ms)
+    touching: pd.DataFrame = intervals[(np.append(of_spans, -1)[of] == device) & (overlaps | inside)]
+    return touching
 
 
 def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
