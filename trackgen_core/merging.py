@@ -34,6 +34,7 @@ from trackgen_core.geodesy import (
 from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
 from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_paths
+from trackgen_core.rests import is_pause, is_same_place
 from trackgen_core.segmentation import (
     BAND_COLUMNS,
     BREAK_REASONS,
@@ -44,7 +45,6 @@ from trackgen_core.segmentation import (
     break_reasons,
 )
 from trackgen_core.settings import Settings
-from trackgen_core.stays import is_pause, is_same_place
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
 STAY_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")

@@ -32,6 +32,7 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
+    union_all,
 )
 
 from trackgen_core.database import (
@@ -471,6 +472,31 @@ class Store:
         dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
         with self.read() as connection:
             return fetch_frame(connection, query, dtypes)
+
+    def fixes_beside(self, connection: Connection, track: Any) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: ANN401
+        """Return the fix before a track (a row of `find_tracks`) and the one after it, of those that are not set aside.
+
+        Returns
+        -------
+        before, after : DataFrame
+            `time_ms`, `lon`, `lat`: a row, or none.
+        """
+        dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64"}
+        key = [points.c[name] for name in dtypes]
+        first = tuple_(track.started_ms, track.start_lon, track.start_lat)
+        last = tuple_(track.ended_ms, track.end_lon, track.end_lat)
+        query = (
+            select(*key)
+            .select_from(points.outerjoin(noise, _same_point))
+            .where(points.c.device_id == track.device_id, noise.c.reason.is_(None))
+            .limit(1)
+        )
+        before = query.where(points.c.time_ms <= track.started_ms, tuple_(*key) < first)
+        after = query.where(points.c.time_ms >= track.ended_ms, tuple_(*key) > last)
+        return (
+            fetch_frame(connection, before.order_by(*(column.desc() for column in key)), dtypes),
+            fetch_frame(connection, after.order_by(*key), dtypes),
+        )
 
     def read_all_points(
         self,
@@ -1199,6 +1225,36 @@ class Store:
             .order_by(users.c.name, devices.c.name, tracks.c.started_ms, tracks.c.track_id, legs.c.number)
         )
         return self._stream(query, {"user": "object", "device": "object", **LEG_DTYPES}, 10_000)
+
+    def days_of_items(
+        self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
+    ) -> tuple[int, int] | None:
+        """Return the first and the last of some days on which tracks or stays start, None if there are none.
+
+        Parameters
+        ----------
+        names : collection of str, optional
+            Users; by default all.
+        lo_day, hi_day : int, optional
+            The days to look at, inclusive; by default all.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        starts = union_all(
+            *(
+                select(func.min(table.c.started_ms).label("lo"), func.max(table.c.started_ms).label("hi"))
+                .select_from(table.join(devices))
+                .where(*_starting(table, lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
+                for table in (tracks, stays)
+            )
+        ).subquery()
+        with self.read() as connection:
+            lo_ms, hi_ms = connection.execute(select(func.min(starts.c.lo), func.max(starts.c.hi))).one()
+        return None if lo_ms is None else (lo_ms // MS_PER_DAY, hi_ms // MS_PER_DAY)
 
     def _read_items(
         self,

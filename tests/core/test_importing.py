@@ -623,8 +623,10 @@ def test_what_is_stored_is_what_was_measured_to_the_last_bit(store: Store, tmp_p
 # What an import would do, and how far it is
 
 
-ROWS = st.lists(st.tuples(st.sampled_from(["anna", "bob"]), st.sampled_from(["", "a"]), st.integers(0, 5)), max_size=6)
-FILES = st.lists(st.tuples(ROWS, st.booleans()), min_size=1, max_size=4)
+OWNED_ROWS = st.lists(
+    st.tuples(st.sampled_from(["anna", "bob"]), st.sampled_from(["", "a"]), st.integers(0, 5)), max_size=6
+)
+SOME_FILES = st.lists(st.tuples(OWNED_ROWS, st.booleans()), min_size=1, max_size=4)
 
 
 Row = tuple[str, str, int]
@@ -636,7 +638,7 @@ def said(report: ImportReport) -> dict[str, object]:
 
 
 @hypothesis_settings(max_examples=examples(20), deadline=None, suppress_health_check=list(HealthCheck))
-@given(there=ROWS, files=FILES)
+@given(there=OWNED_ROWS, files=SOME_FILES)
 def test_a_dry_run_says_what_an_import_will_do_and_changes_nothing(there: list[Row], files: list[File]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = world.open_store(Path(folder))

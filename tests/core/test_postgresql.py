@@ -42,7 +42,7 @@ test_stays_legs_and_edits = few(
     )
 )
 test_dry_runs = few(
-    given(there=test_importing.ROWS, files=test_importing.FILES)(
+    given(there=test_importing.OWNED_ROWS, files=test_importing.SOME_FILES)(
         test_importing.test_a_dry_run_says_what_an_import_will_do_and_changes_nothing.hypothesis.inner_test
     )
 )

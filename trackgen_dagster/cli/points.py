@@ -30,6 +30,7 @@ IMPORT_FORMATS: Final = (
     *("csv", "gpx", "geojson", "owntracks"),
     *("google", "dawarich", "traccar", "home-assistant"),
 )
+EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 
 
 @command("import")
@@ -108,17 +109,18 @@ def points() -> None:
 @start_option
 @end_option
 @click.option("--noise", "noise_only", is_flag=True, help="Only points that are set aside.")
+@click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
 @output_option
 def points_export(
-    users: Sequence[str], start: int | None, end: int | None, noise_only: bool, output: Path | None
+    users: Sequence[str], start: int | None, end: int | None, noise_only: bool, format_: str, output: Path | None
 ) -> None:
-    """Export points as CSV; the column `noise` says why a point is set aside."""
+    """Export points; `noise` says why a point is set aside (but not in gpx, which has no place for it)."""
     from trackgen_core.export import export_points
     from trackgen_core.home import open_store
 
     batches = open_store().read_all_points(users or None, start, end, noise_only=noise_only)
     with output_stream(output) as out:
-        count = export_points(batches, out)
+        count = export_points(batches, out, format_)
     if output:
         click.echo(f"{count:,} points written to {output}")
 
