@@ -1,0 +1,389 @@
+"""Dawarich beside Trackgen: what is mirrored, what is wrong with its tracks, and what is written in their place."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from tests import dawarich, postgres, world
+from tests.command_line import run, trackgen
+from trackgen_core.database import Database, DatabaseError
+from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
+from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
+from trackgen_core.points import MS_PER_DAY
+from trackgen_core.store import Store, UnknownUser
+
+pytestmark = pytest.mark.xdist_group("postgresql")
+
+few = settings(
+    max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
+ANNA = "anna@example.org"
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[postgres.Databases]:
+    with postgres.running_server() as server:
+        with psycopg.connect(server, autocommit=True) as connection:
+            found = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'postgis'").fetchone()
+        if found is None:
+            pytest.skip("PostGIS is not installed (Debian's package `postgresql-postgis`)")
+        yield postgres.Databases(server)
+
+
+@pytest.fixture(scope="module")
+def current(databases: postgres.Databases) -> str:
+    """A database of Dawarich of today."""
+    dawarich.create(url := databases.new())
+    return url
+
+
+@pytest.fixture
+def url(current: str) -> str:
+    """The same, empty."""
+    with psycopg.connect(current) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS trackgen CASCADE")
+        connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
+    return current
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = world.open_store(tmp_path)
+    yield store
+    store.database.close()
+
+
+def fill(url: str, days: int = 9, fixes_a_day: int = 300, minutes: int = 10, email: str = ANNA) -> int:
+    """Add a user with a history, and the tracks that Dawarich makes of it."""
+    with psycopg.connect(url) as connection:
+        user_id = dawarich.add_user(connection, email, json.dumps({"minutes_between_routes": str(minutes)}))
+        dawarich.add_points(connection, user_id, dawarich.history(days, fixes_a_day, user_id))
+        dawarich.generate_as_dawarich(connection, user_id, minutes)
+    return user_id
+
+
+def mirrored(store: Store, url: str) -> list[Any]:
+    """Mirror all users, and make the tracks."""
+    with open_dawarich(url) as there:
+        reports = mirror(store, there)
+    world.generate(store)
+    return reports
+
+
+def compared(store: Store, url: str, name: str = ANNA) -> Comparison:
+    with open_dawarich(url) as there:
+        return compare_user(store, there, *mirrored_users(store, [name]))
+
+
+# What is mirrored -----------------------------------------------------------------------------------------------------
+
+POINTS = st.lists(
+    st.tuples(
+        st.sampled_from([*range(0, 3 * 86_400, 14_400), 86_399, 86_401]),
+        st.sampled_from([8.0, 8.0001, -179.5]),
+        st.sampled_from([50.0, -0.0, 0.0]),
+        st.sampled_from(["phone", "Uhr ü", "", None]),
+        st.sampled_from([None, 12.34, -3.5]),
+        st.sampled_from([None, 10]),
+        st.sampled_from([None, False, True]),
+    ),
+    max_size=12,
+    unique_by=lambda row: (row[0], row[1], row[2] + 0.0),
+)
+
+
+@few
+@given(st.lists(POINTS, min_size=1, max_size=3), st.data())
+def test_a_mirror_shows_what_is_there(
+    databases: postgres.Databases, current: str, steps: list, data: DataObject
+) -> None:
+    """Whatever is inserted, changed and deleted between one time and the next."""
+    with psycopg.connect(current, autocommit=True) as connection:
+        connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
+        user_id = dawarich.add_user(connection, ANNA)
+        store = shared_store(databases)
+        for rows in steps:
+            # Some stay as they are, some change, the others go.
+            kept = data.draw(st.sets(st.integers(1, 40)))
+            connection.execute("DELETE FROM points WHERE NOT id = ANY(%s)", [list(kept)])
+            for time, lon, lat, tracker, altitude, accuracy, anomaly in rows:
+                connection.execute(
+                    "INSERT INTO points (user_id, timestamp, lonlat, tracker_id, altitude_decimal, accuracy, anomaly, "
+                    "created_at, updated_at) VALUES (%s, %s, ST_MakePoint(%s, %s)::geography, %s, %s, %s, %s, now(), "
+                    "now()) ON CONFLICT (lonlat, timestamp, user_id) DO UPDATE SET tracker_id = excluded.tracker_id, "
+                    "altitude_decimal = excluded.altitude_decimal, anomaly = excluded.anomaly, "
+                    "accuracy = excluded.accuracy",
+                    [user_id, dawarich.START_S + time, lon, lat, tracker, altitude, accuracy, anomaly],
+                )
+            before = set(world.rows(store, "points"))
+            with open_dawarich(current) as there:
+                (report,) = mirror(store, there)
+                expected = connection.execute(
+                    "SELECT coalesce(tracker_id, ''), timestamp::int8 * 1000, ST_X(lonlat::geometry), "
+                    "ST_Y(lonlat::geometry) + 0.0, altitude_decimal::float8, accuracy::float8, NULL FROM points "
+                    "WHERE anomaly IS NOT TRUE"
+                ).fetchall()
+                columns = "name, time_ms, lon, lat, altitude, accuracy, speed"
+                here = world.rows(store, f"(SELECT {columns} FROM points JOIN devices USING (device_id)) AS p")
+                assert here == sorted(expected, key=repr)
+                after = set(world.rows(store, "points"))
+                assert (report.new, report.gone) == (len(after - before), len(before - after))
+                days = {row[1] // MS_PER_DAY for row in after ^ before}
+                with store.read() as reading:
+                    listed = set(store.dirty(reading, "segments")["day"].tolist())
+                assert days <= listed
+                world.generate(store)
+                (again,) = mirror(store, there)
+                assert (again.days, again.new, again.gone, world.dirty(store)) == (0, 0, 0, 0)
+                (again,) = mirror(store, there, again=True)
+                assert (again.new, again.gone, world.dirty(store)) == (0, 0, 0)
+
+
+def shared_store(databases: postgres.Databases) -> Store:
+    """A store in PostgreSQL that knows nobody."""
+    if not hasattr(databases, "shared"):
+        databases.shared = Store(Database(databases.new()))  # type: ignore[attr-defined]
+    store: Store = databases.shared  # type: ignore[attr-defined]
+    with store.write() as connection:
+        connection.exec_driver_sql(
+            "TRUNCATE users, devices, points, dirty_days, segments, tracks, legs, edits, stays, noise, item_days, "
+            "dawarich_users, dawarich_days CASCADE"
+        )
+    return store
+
+
+@pytest.mark.parametrize("version", [dawarich.OLD, dawarich.VERSION_1_7])
+def test_older_versions(databases: postgres.Databases, store: Store, version: str) -> None:
+    dawarich.create(url := databases.new(), version)
+    fill(url, 2, 100)
+    (report,) = mirrored(store, url)
+    with open_dawarich(url) as there:
+        assert there.schema_version == version
+        assert report.new == there.counts()["points"] > 100
+    assert compared(store, url).counts["lost"] == 0
+    with store.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM points WHERE altitude IS NULL").scalar() == 0
+
+
+def test_what_is_no_fix_or_nobodys_is_left_out(url: str, store: Store) -> None:
+    user_id, gone = fill(url, 1, 60), fill(url, 1, 60, email="gone@example.org")
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE points SET anomaly = true WHERE id <= 5")
+        connection.execute("UPDATE points SET user_id = NULL WHERE id BETWEEN 6 AND 10")
+        connection.execute("UPDATE points SET lonlat = 'POINT EMPTY' WHERE id = 11")
+        connection.execute("UPDATE points SET lonlat = 'POINT(0 0)' WHERE id = 12")
+        connection.execute("UPDATE points SET lonlat = NULL WHERE id = 13")
+        connection.execute("UPDATE users SET deleted_at = now() WHERE id = %s", [gone])
+        (count,) = connection.execute("SELECT count(*) FROM points WHERE user_id = %s", [user_id]).fetchone() or (0,)
+    (report,) = mirrored(store, url)
+    assert report.rejected == Counter({"no readable position": 1, "position exactly 0, 0": 1})
+    assert report.new == count - 8
+    with open_dawarich(url) as there:
+        counts = there.counts()
+    assert (counts["users"], counts["points_without_user"], counts["points_left_out"]) == (1, 5, 6)
+    with psycopg.connect(url) as connection:  # and what was there goes when a user goes
+        connection.execute("UPDATE users SET deleted_at = now()")
+    (report,) = mirrored(store, url)
+    assert (report.new, report.gone) == (0, count - 8)
+    assert (world.tracks(store), world.rows(store, "points")) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("stored", "minutes", "metres", "notes"),
+    [
+        ({}, 30, 500, 0),
+        (None, 30, 500, 0),
+        ("text", 30, 500, 0),
+        ({"minutes_between_routes": "60", "meters_between_routes": 1000}, 60, 1000, 0),
+        ({"minutes_between_routes": 45.9, "meters_between_routes": " 12m"}, 45, 12, 0),
+        ({"minutes_between_routes": None, "meters_between_routes": "far"}, 30, 500, 2),
+        ({"minutes_between_routes": "0", "meters_between_routes": -5}, 30, 500, 2),
+        ({"minutes_between_routes": 5000, "meters_between_routes": True}, 1440, 500, 2),
+        ({"minutes_between_routes": 1e300, "timezone": "Mars/Olympus"}, 30, 500, 2),
+    ],
+)
+def test_settings_are_read_as_dawarich_reads_them(stored: object, minutes: int, metres: int, notes: int) -> None:
+    values, said = read_settings(stored)
+    assert values == {"minutes_between_routes": minutes, "meters_between_routes": metres}
+    assert len(said) == notes
+
+
+def test_settings_are_mirrored_and_the_others_stay(url: str, store: Store) -> None:
+    user_id = fill(url, 1, 60)
+    mirrored(store, url)
+    assert store.settings(ANNA).changed() == {
+        **{"distance_rule": "off", "noise_filter": False, "stop_minutes": 0, "climb_threshold_m": 0},
+        "minutes_between_routes": 10,
+    }
+    store.set_settings(ANNA, {"stop_minutes": 5})
+    with psycopg.connect(url) as connection:
+        stored = json.dumps({"minutes_between_routes": 20, "timezone": "Europe/Berlin"})
+        connection.execute("UPDATE users SET settings = %s, email = 'new@example.org' WHERE id = %s", [stored, user_id])
+    (report,) = mirrored(store, url)
+    assert (report.user, report.days) == (ANNA, 0)  # who was known stays who he is
+    changed = store.settings(ANNA)
+    assert (changed.minutes_between_routes, changed.timezone, changed.stop_minutes) == (20, "Europe/Berlin", 5)
+
+
+def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> None:
+    fill(url, 1, 60)
+    with psycopg.connect(url) as connection:
+        dawarich.add_user(connection, "")
+    points = [world.Point(ANNA, "phone", 1_700_000_000_000, 8.0, 50.0, None, None)]
+    world.add(store, points)
+    with pytest.raises(ValueError, match="points that do not come from Dawarich"), open_dawarich(url) as there:
+        mirror(store, there)
+    with open_dawarich(url) as there:
+        assert [one.user for one in mirror(store, there, ["dawarich-2"])] == ["dawarich-2"]
+        with pytest.raises(UnknownUser, match="no such user in Dawarich: eve"):
+            mirror(store, there, ["eve"])
+    with pytest.raises(UnknownUser, match=f"not mirrored from Dawarich: {ANNA}"):
+        mirrored_users(store, [ANNA])
+    assert len(world.rows(store, "points")) == 1
+
+
+# What is wrong with Dawarich's tracks ---------------------------------------------------------------------------------
+
+
+def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> None:
+    fill(url)
+    with psycopg.connect(url) as connection:
+
+        def tracks(condition: str) -> list[int]:
+            rows = connection.execute(f"SELECT id FROM tracks WHERE {condition} ORDER BY start_at").fetchall()
+            return [id for (id,) in rows]
+
+        noon = tracks("extract(hour FROM start_at) = 12 AND extract(hour FROM end_at) = 13")
+        evening = tracks("extract(hour FROM start_at) = 17")
+        lost, late, cut, moved = noon[0], noon[1], noon[2], evening[0]
+        connection.execute("UPDATE points SET track_id = NULL WHERE track_id = %s", [lost])
+        connection.execute("DELETE FROM track_segments WHERE track_id = %s", [lost])
+        connection.execute("DELETE FROM tracks WHERE id = %s", [lost])
+        # Points that came late: the track ends before them.
+        connection.execute(
+            "UPDATE points SET track_id = NULL WHERE track_id = %s AND timestamp > %s",
+            [late, (middle := dawarich.START_S + dawarich.DAY_S + int(12.5 * 3600))],
+        )
+        connection.execute(
+            "UPDATE tracks SET end_at = to_timestamp(%s) AT TIME ZONE 'UTC' WHERE id = %s", [middle, late]
+        )
+        # Cut at half past twelve, as at the edge of a chunk.
+        half = dawarich.START_S + 2 * dawarich.DAY_S + int(12.5 * 3600)
+        connection.execute("UPDATE tracks SET end_at = to_timestamp(%s) AT TIME ZONE 'UTC' WHERE id = %s", [half, cut])
+        connection.execute(
+            "INSERT INTO tracks SELECT 77, to_timestamp(%s + 40) AT TIME ZONE 'UTC', end_at + interval '30 min', "
+            "user_id, original_path, 7, avg_speed, duration, 0, 0, 0, 0, now(), now(), 0 FROM tracks WHERE id = %s",
+            [half, cut],
+        )
+        connection.execute("UPDATE points SET track_id = 77 WHERE track_id = %s AND timestamp > %s", [cut, half])
+        connection.execute("UPDATE tracks SET distance = distance * 1.5 WHERE id = %s", [moved])
+        # Where nothing was recorded that counts.
+        connection.execute(
+            "INSERT INTO tracks SELECT 78, start_at - interval '3 h', start_at - interval '2 h', user_id, "
+            "original_path, 7, avg_speed, duration, 0, 0, 0, 0, now(), now(), 0 FROM tracks WHERE id = %s",
+            [moved],
+        )
+        connection.execute("UPDATE points SET track_id = 78 WHERE track_id = %s AND id %% 3 = 0", [evening[1]])
+        (lost_points,) = connection.execute("SELECT count(*) FROM points WHERE track_id IS NULL").fetchone() or (0,)
+        tracks_there = len(tracks("true"))
+    mirrored(store, url)
+    found = compared(store, url)
+    # Every morning's two rides are fused; of three nights, one track is a ghost, and two are there over another one.
+    wanted = {"fused": 9, "ghost": 1, "duplicate": 2, "lost": 1, "extra": 1, "split": 1, "changed": 3}
+    assert found.counts == {kind: wanted.get(kind, 0) for kind in KINDS} | {"equal": tracks_there - 17}
+    assert found.lost_points == lost_points - 1  # the first fix of all is in no track
+    assert (len(found.rows), found.listed_days) == (18, 0)
+    fused = found.rows[found.rows["kind"] == "fused"]
+    assert (fused["tracks"] == 2).all()
+    assert ((fused["our_m"] / fused["distance_m"]).astype(float).between(0.99, 1.01)).all()
+
+
+INTERVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(0, 9)), max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(INTERVALS, INTERVALS)
+def test_every_track_is_of_one_kind(theirs: list, ours: list) -> None:
+    there = frame(theirs)
+    here = there.assign(length_mm=0)[:0] if not ours else frame(ours).assign(length_mm=5_000)
+    rows = classify(there, here)
+    judged, lost = rows[rows["kind"] != "lost"], rows[rows["kind"] == "lost"]
+    assert sorted(judged["id"]) == sorted(there["id"])
+    assert len(judged[judged["kind"].isin(["equal", "changed"])]) + judged.loc[
+        judged["kind"] == "fused", "tracks"
+    ].sum() + len(lost) <= len(here)
+    assert (judged["kind"] == "ghost").sum() == (there["points"] < 2).sum()
+    # What is there as it is here is right.
+    apart = there[(there["points"] > 1) & (there["started_s"] > there["ended_s"].cummax().shift(fill_value=-1))]
+    same = classify(apart, apart.assign(length_mm=apart["distance_m"] * 1000))
+    assert (same["kind"] == "equal").all()
+    assert len(same) == len(apart)
+
+
+def frame(intervals: list[tuple[int, int, int]]) -> pd.DataFrame:
+    rows = [(n, start, start + length, 5, points) for n, (start, length, points) in enumerate(sorted(intervals))]
+    return pd.DataFrame(rows, columns=[*TRACK_DTYPES]).astype(TRACK_DTYPES)
+
+
+# The database itself --------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_none_of_dawarich_is_refused(databases: postgres.Databases) -> None:
+    with pytest.raises(DatabaseError, match="table users lacks id, email, settings"), open_dawarich(databases.new()):
+        pass
+    with (
+        pytest.raises(DatabaseError, match="does not exist"),
+        open_dawarich(databases.server.replace("/postgres?", "/x?")),
+    ):
+        pass
+
+
+def test_it_is_opened_to_read_alone(url: str) -> None:
+    with pytest.raises(DatabaseError, match="read-only transaction"), open_dawarich(url) as there:
+        there.connection.execute("UPDATE points SET track_id = 7")
+
+
+def test_who_may_only_read_may_do_so(url: str, store: Store) -> None:
+    fill(url, 1, 60)
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP ROLE IF EXISTS reader")
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    reader = url.replace("trackgen@", "reader@")
+    mirrored(store, reader)
+    assert compared(store, reader).counts["lost"] == 0
+    with open_dawarich(reader) as there:
+        assert not there.may_write()
+    with open_dawarich(url) as there:
+        assert there.may_write()
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_on_the_command_line(url: str, tmp_path: Path) -> None:
+    fill(url)
+    env = {"TRACKGEN_DAWARICH_URL": url.replace("postgresql://", "postgis://")}
+    assert "TRACKGEN_DAWARICH_URL is not set" in run(tmp_path, "dawarich", "connect").stderr
+    assert "30 tracks" in trackgen(tmp_path, "dawarich", "connect", env=env)
+    counts = json.loads(trackgen(tmp_path, "dawarich", "connect", "--json", env=env))
+    (report,) = json.loads(trackgen(tmp_path, "dawarich", "mirror", "--json", env=env))
+    assert report["new"] == counts["points"]
+    assert trackgen(tmp_path, "dawarich", "mirror", env=env).startswith(f"{ANNA}: 0 points new")
+    done = run(tmp_path, "dawarich", "compare", env=env)
+    assert done.stderr == "work is listed on 9 day(s): `trackgen generate` does it\n"
+    trackgen(tmp_path, "generate")
+    assert "9 fused     several of ours in one" in trackgen(tmp_path, "dawarich", "compare", env=env)
+    (found,) = json.loads(trackgen(tmp_path, "dawarich", "compare", "--user", ANNA, "--json", env=env))
+    assert found["counts"]["fused"] == len([row for row in found["rows"] if row["kind"] == "fused"]) == 9
