@@ -92,11 +92,16 @@ NEWER: Final = {
 TABLES: Final = ("users", "points", "tracks", "track_segments")
 
 
+def connect(url: str) -> psycopg.Connection[Any]:
+    """Open it as Dawarich does; the user of the tests is called as the schema of Trackgen."""
+    return psycopg.connect(url, options="-c search_path=public")
+
+
 def create(url: str, version: str = CURRENT) -> None:
     """Make the tables of a version in an empty database."""
     more_of_points, more_of_segments = NEWER[version]
     script = SCHEMA.replace("{more_of_points}", more_of_points).replace("{more_of_segments}", more_of_segments)
-    with psycopg.connect(url) as connection:
+    with connect(url) as connection:
         connection.execute(script)
         connection.execute("INSERT INTO schema_migrations VALUES (%s)", [version])
         if version != OLD:

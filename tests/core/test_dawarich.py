@@ -52,7 +52,7 @@ def current(databases: postgres.Databases) -> str:
 @pytest.fixture
 def url(current: str) -> str:
     """The same, empty."""
-    with psycopg.connect(current) as connection:
+    with dawarich.connect(current) as connection:
         connection.execute("DROP SCHEMA IF EXISTS trackgen CASCADE")
         connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
     return current
@@ -67,7 +67,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def fill(url: str, days: int = 9, fixes_a_day: int = 300, minutes: int = 10, email: str = ANNA) -> int:
     """Add a user with a history, and the tracks that Dawarich makes of it."""
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
         user_id = dawarich.add_user(connection, email, json.dumps({"minutes_between_routes": str(minutes)}))
         dawarich.add_points(connection, user_id, dawarich.history(days, fixes_a_day, user_id))
         dawarich.generate_as_dawarich(connection, user_id, minutes)
@@ -110,7 +110,8 @@ def test_a_mirror_shows_what_is_there(
     databases: postgres.Databases, current: str, steps: list, data: DataObject
 ) -> None:
     """Whatever is inserted, changed and deleted between one time and the next."""
-    with psycopg.connect(current, autocommit=True) as connection:
+    with dawarich.connect(current) as connection:
+        connection.autocommit = True
         connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
         user_id = dawarich.add_user(connection, ANNA)
         store = shared_store(databases)
@@ -179,7 +180,7 @@ def test_older_versions(databases: postgres.Databases, store: Store, version: st
 
 def test_what_is_no_fix_or_nobodys_is_left_out(url: str, store: Store) -> None:
     user_id, gone = fill(url, 1, 60), fill(url, 1, 60, email="gone@example.org")
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
         connection.execute("UPDATE points SET anomaly = true WHERE id <= 5")
         connection.execute("UPDATE points SET user_id = NULL WHERE id BETWEEN 6 AND 10")
         connection.execute("UPDATE points SET lonlat = 'POINT EMPTY' WHERE id = 11")
@@ -193,7 +194,7 @@ def test_what_is_no_fix_or_nobodys_is_left_out(url: str, store: Store) -> None:
     with open_dawarich(url) as there:
         counts = there.counts()
     assert (counts["users"], counts["points_without_user"], counts["points_left_out"]) == (1, 5, 6)
-    with psycopg.connect(url) as connection:  # and what was there goes when a user goes
+    with dawarich.connect(url) as connection:  # and what was there goes when a user goes
         connection.execute("UPDATE users SET deleted_at = now()")
     (report,) = mirrored(store, url)
     assert (report.new, report.gone) == (0, count - 8)
@@ -228,7 +229,7 @@ def test_settings_are_mirrored_and_the_others_stay(url: str, store: Store) -> No
         "minutes_between_routes": 10,
     }
     store.set_settings(ANNA, {"stop_minutes": 5})
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
         stored = json.dumps({"minutes_between_routes": 20, "timezone": "Europe/Berlin"})
         connection.execute("UPDATE users SET settings = %s, email = 'new@example.org' WHERE id = %s", [stored, user_id])
     (report,) = mirrored(store, url)
@@ -239,7 +240,7 @@ def test_settings_are_mirrored_and_the_others_stay(url: str, store: Store) -> No
 
 def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> None:
     fill(url, 1, 60)
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
         dawarich.add_user(connection, "")
     points = [world.Point(ANNA, "phone", 1_700_000_000_000, 8.0, 50.0, None, None)]
     world.add(store, points)
@@ -259,7 +260,7 @@ def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> Non
 
 def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> None:
     fill(url)
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
 
         def tracks(condition: str) -> list[int]:
             rows = connection.execute(f"SELECT id FROM tracks WHERE {condition} ORDER BY start_at").fetchall()
@@ -357,7 +358,7 @@ def test_it_is_opened_to_read_alone(url: str) -> None:
 
 def test_who_may_only_read_may_do_so(url: str, store: Store) -> None:
     fill(url, 1, 60)
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
         connection.execute("DROP ROLE IF EXISTS reader")
         connection.execute("CREATE ROLE reader LOGIN")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
@@ -368,7 +369,7 @@ def test_who_may_only_read_may_do_so(url: str, store: Store) -> None:
         assert not there.may_write()
     with open_dawarich(url) as there:
         assert there.may_write()
-    with psycopg.connect(url) as connection:
+    with dawarich.connect(url) as connection:
         connection.execute("DROP OWNED BY reader; DROP ROLE reader")
 
 

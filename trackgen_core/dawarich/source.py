@@ -234,6 +234,8 @@ def open_dawarich(url: str | None = None, *, writes: bool = False) -> Iterator[D
         parts = conninfo_to_dict(url)
         name = f"Dawarich's database {parts.get('dbname', '')} on {parts.get('host', 'this machine')}"
         with psycopg.connect(url, application_name="trackgen", autocommit=True) as connection:
+            # Of a user named trackgen, a schema of that name would come first.
+            connection.execute("SELECT set_config('search_path', 'public, ' || current_setting('search_path'), false)")
             connection.execute("SET jit = off")
             connection.execute("SET work_mem = '64MB'")
             if not writes:
