@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psycopg
 import pytest
@@ -20,7 +26,10 @@ from tests.command_line import run, trackgen
 from trackgen_core.database import Database, DatabaseError
 from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.rows import line, rounded_degrees, speeds_kmh, track_rows
 from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
+from trackgen_core.dawarich.writing import WRITER, WriteReport, rollback_user, write_user
+from trackgen_core.paths import decode_path, encode_path
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.store import Store, UnknownUser
 
@@ -338,6 +347,311 @@ def frame(intervals: list[tuple[int, int, int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*TRACK_DTYPES]).astype(TRACK_DTYPES)
 
 
+# What is written in their place ---------------------------------------------------------------------------------------
+
+HUNDREDTH, METRE, FIFTH = Decimal("0.01"), Decimal(1), Decimal("0.00001")
+
+
+@given(
+    length_mm=st.integers(0, 2 * 10**14) | st.integers(0, 10**6).map(lambda n: n * 500),
+    seconds=st.integers(0, 10**7),
+    climb_cm=st.none() | st.integers(0, 10**7),
+    altitude_cm=st.integers(-(10**6), 10**6),
+)
+def test_a_row_is_rounded_as_dawarich_rounds(
+    length_mm: int, seconds: int, climb_cm: int | None, altitude_cm: int
+) -> None:
+    track = {"length_mm": length_mm, "started_ms": 0, "ended_ms": seconds * 1000, "mode": "train"}
+    extreme = None if climb_cm is None else altitude_cm
+    track |= {"elevation_gain_cm": climb_cm, "elevation_loss_cm": climb_cm}
+    track |= {"elevation_min_cm": extreme, "elevation_max_cm": extreme}
+    numbers = {name: "Int64" for name in track if name.startswith("elevation")}
+    (row,) = track_rows(pd.DataFrame([track]).astype(numbers)).to_dict("records")
+    metres = min((Decimal(length_mm) / 1000).quantize(METRE, ROUND_HALF_UP), Decimal(100_000_000))
+    assert (row["distance"], row["duration"], row["dominant_mode"]) == (metres, seconds, 7)
+    speed = (metres * 36 / 10 / seconds).quantize(HUNDREDTH, ROUND_HALF_UP) if seconds else Decimal(0)
+    assert row["avg_speed"] == float(min(speed, Decimal("999999.99")))
+    climb = int((Decimal(climb_cm or 0) / 100).quantize(METRE, ROUND_HALF_UP))
+    assert (row["elevation_gain"], row["elevation_loss"]) == (climb, climb)
+    assert row["elevation_min"] == row["elevation_max"] == int(Decimal(extreme or 0) / 100)
+
+
+def test_a_speed_has_a_limit() -> None:
+    assert speeds_kmh(np.array([10**8, 5]), np.array([1, 0])).tolist() == [999_999.99, 0.0]
+
+
+@given(st.floats(-180, 180) | st.integers(-36_000_000, 36_000_000).map(lambda n: n / 200_000))
+def test_degrees_are_rounded_as_they_are_written(degrees: float) -> None:
+    for near in (degrees, np.nextafter(degrees, 400), np.nextafter(degrees, -400)):
+        expected = Decimal(repr(float(near))).quantize(FIFTH, ROUND_HALF_UP)
+        assert rounded_degrees(np.array([near]))[0] == float(expected)
+
+
+def test_a_path_over_the_antimeridian_is_one_line() -> None:
+    path = encode_path(np.array([[179.9, 1.0], [-179.9, 1.0], [-179.8, 1.0]]))
+    (whole,) = decode_path(line(path))
+    assert whole.tolist() == [[179.9, 1], [180, 1], [-180, 1], [-179.9, 1], [-179.8, 1]]
+
+
+def written(store: Store, url: str, name: str = ANNA, **how: Any) -> WriteReport:
+    (user,) = mirrored_users(store, [name])
+    with open_dawarich(url, writes=not how.get("dry_run")) as there:
+        return write_user(store, there, user, **how)
+
+
+def rolled_back(store: Store, url: str, name: str = ANNA) -> None:
+    (user,) = mirrored_users(store, [name])
+    with open_dawarich(url, writes=True) as there:
+        rollback_user(there, user)
+
+
+def dumped(url: str) -> dict[str, list[str]]:
+    with dawarich.connect(url) as connection:
+        return dawarich.dump(connection)
+
+
+def assert_right(store: Store, url: str, user_id: int = 1, name: str = ANNA) -> None:
+    """Dawarich's tables say what ours say, and what its own rules ask for."""
+    found = compared(store, url, name)
+    assert found.counts == dict.fromkeys(KINDS, 0) | {"equal": sum(found.counts.values())}
+    assert found.lost_points == 0
+    with dawarich.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT extract(epoch FROM start_at) * 1000, extract(epoch FROM end_at) * 1000, "
+            "(SELECT count(*) FROM points WHERE track_id = t.id), ST_NPoints(original_path), ST_SRID(original_path), "
+            "duration, (SELECT array_agg(start_index || '-' || end_index ORDER BY start_index) "
+            "FROM track_segments WHERE track_id = t.id) "
+            "FROM tracks AS t WHERE user_id = %s ORDER BY start_at",
+            [user_id],
+        ).fetchall()
+        ours = [track for track in world.tracks(store) if track.user == name]
+        assert [row[:3] for row in rows] == [(track.started_ms, track.ended_ms, track.points) for track in ours]
+        for (start, end, points, vertices, srid, duration, segments), track in zip(rows, ours, strict=True):
+            assert (vertices, srid, duration * 1000) == (points, 4326, end - start)
+            assert (segments[0][:2], segments[-1].split("-")[1]) == ("0-", str(points - 1))
+            assert len(segments) == len(track.legs)
+        dangling = (
+            "SELECT count(*) FROM points AS p WHERE user_id = %s AND track_id IS NOT NULL AND NOT EXISTS ("
+            "SELECT FROM tracks AS t WHERE t.id = p.track_id AND t.user_id = p.user_id)"
+        )
+        assert connection.execute(dangling, [user_id]).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("version", [dawarich.VERSION_1_7, dawarich.CURRENT])
+def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
+    databases: postgres.Databases, store: Store, version: str
+) -> None:
+    dawarich.create(url := databases.new(), version)
+    fill(url)
+    other = fill(url, 2, email="bob@example.org")
+    with dawarich.connect(url) as connection:
+        # What somebody corrected, a track of its own, points of a track that is not there any more.
+        connection.execute("UPDATE track_segments SET source = 'user', max_speed = 33.3 WHERE id % 4 = 0")
+        connection.execute("UPDATE points SET track_id = 4711 WHERE id % 50 = 0")
+        ids = {id for (id,) in connection.execute("SELECT id FROM tracks WHERE user_id = 1").fetchall()}
+    before = dumped(url)
+    mirrored(store, url)
+    dry = written(store, url, take_over=True, dry_run=True)
+    assert dumped(url) == before
+    report = written(store, url, take_over=True)
+    assert {**vars(dry), "points": 0, "longest_s": 0.0} == {**vars(report), "points": 0, "longest_s": 0.0}
+    assert (report.adopted, report.new, report.removed, report.held_back) == (27, 9, 3, 0)
+    assert_right(store, url)
+    with dawarich.connect(url) as connection:
+        now = {id for (id,) in connection.execute("SELECT id FROM tracks WHERE user_id = 1").fetchall()}
+    assert len(now & ids) == 27  # links to them live on
+    assert [row for row in dumped(url)["tracks"] if f",{other}," in row] == [
+        row for row in before["tracks"] if f",{other}," in row
+    ]
+    rolled_back(store, url)
+    assert dumped(url) == before
+    rolled_back(store, url)
+    assert dumped(url) == before
+    assert written(store, url, take_over=True).adopted == 27
+    assert_right(store, url)
+
+
+def test_what_does_not_change_keeps_its_row_and_what_does_its_id(url: str, store: Store) -> None:
+    fill(url, 3)
+    mirrored(store, url)
+    written(store, url, take_over=True)
+    before = dumped(url)
+    assert written(store, url).equal == len(before["tracks"])
+    assert dumped(url) == before
+    with dawarich.connect(url) as connection:
+        # Late points before a track begins: another first point, but the same track.
+        query = (
+            "SELECT id, start_at, points.id FROM tracks JOIN points ON track_id = tracks.id ORDER BY timestamp LIMIT 1"
+        )
+        id, start, first = connection.execute(query.replace("SELECT id", "SELECT tracks.id")).fetchone() or (0, 0, 0)
+        connection.execute(
+            "INSERT INTO points (user_id, timestamp, lonlat, tracker_id, created_at, updated_at) SELECT user_id, "
+            "timestamp - 60, lonlat, tracker_id, now(), now() FROM points WHERE id = %s",
+            [first],
+        )
+        # Of the last track, somebody has deleted the row; of another one, changed it.
+        last, *_ = connection.execute("SELECT max(id) FROM tracks").fetchone() or (0,)
+        connection.execute("DELETE FROM track_segments WHERE track_id = %s", [last])
+        connection.execute("DELETE FROM tracks WHERE id = %s", [last])
+        connection.execute(
+            "UPDATE tracks SET distance = 1 WHERE id = (SELECT min(id) FROM tracks WHERE id <> %s)", [id]
+        )
+        connection.execute("UPDATE tracks SET dominant_mode = 6")  # which people may
+    mirrored(store, url)
+    report = written(store, url)
+    assert (report.new, report.changed, report.removed, report.held_back) == (1, 2, 0, 0)
+    assert_right(store, url)
+    with dawarich.connect(url) as connection:
+        moved = connection.execute("SELECT start_at FROM tracks WHERE id = %s", [id]).fetchone()
+        assert moved == (start - timedelta(seconds=60),)
+        assert len(dumped(url)["tracks"]) == len(before["tracks"])
+        kept = connection.execute("SELECT count(*) FROM tracks WHERE dominant_mode = 6").fetchone()
+        assert kept == (len(before["tracks"]) - 3,)
+        connection.execute("DELETE FROM points WHERE timestamp > %s", [dawarich.START_S + 2 * dawarich.DAY_S])
+    mirrored(store, url)
+    assert written(store, url).removed > 0
+    assert_right(store, url)
+
+
+def test_without_a_take_over_dawarichs_tracks_are_left_alone(url: str, store: Store) -> None:
+    fill(url, 3)
+    with dawarich.connect(url) as connection:
+        gone = "SELECT id FROM tracks WHERE extract(hour FROM start_at) = 12"
+        connection.execute(f"UPDATE points SET track_id = NULL WHERE track_id IN ({gone})")
+        connection.execute(f"DELETE FROM track_segments WHERE track_id IN ({gone})")
+        connection.execute("DELETE FROM tracks WHERE extract(hour FROM start_at) = 12")
+    before = dumped(url)
+    mirrored(store, url)
+    report = written(store, url)
+    assert (report.new, report.adopted, report.removed) == (3, 0, 0)
+    assert report.held_back == len(world.tracks(store)) - 3
+    after = dumped(url)
+    assert set(before["tracks"]) < set(after["tracks"])
+    assert len(set(after["points"]) - set(before["points"])) == report.points > 0
+    assert compared(store, url).counts["lost"] == 0
+    rolled_back(store, url)
+    assert dumped(url) == before
+
+
+def test_devices_noise_and_stays(url: str, store: Store) -> None:
+    """Two devices at once, by the default settings: fixes that are set aside, or of a stay, are of no track."""
+    with dawarich.connect(url) as connection:
+        user_id = dawarich.add_user(connection, ANNA)
+        ride = dawarich.history(1, 240, 3)
+        spike = ride.iloc[[40]].assign(lon=20.0, timestamp=lambda rows: rows["timestamp"] + 1)
+        home = ride.iloc[[-1]].loc[lambda rows: rows.index.repeat(60)]
+        home = home.assign(
+            timestamp=home["timestamp"] + 30 * np.arange(1, 61), lon=home["lon"] + np.arange(60) % 3 / 1e5
+        )
+        watch = ride.iloc[20:60].assign(tracker_id=None, timestamp=lambda rows: rows["timestamp"] + 7)
+        for points in (ride, spike, home, watch):
+            dawarich.add_points(connection, user_id, points)
+    mirrored(store, url)
+    store.set_settings(ANNA, {"preset": "default"})
+    world.generate(store)
+    assert len(world.noise(store)) == 1
+    assert len(world.stays(store)) > 0
+    report = written(store, url)
+    assert report.new == len(world.tracks(store))
+    assert {track.device for track in world.tracks(store)} == {"", "phone"}
+    with dawarich.connect(url) as connection:
+        (aside,) = connection.execute(
+            "SELECT count(*) FROM points WHERE ST_X(lonlat::geometry) = 20 AND track_id > 0"
+        ).fetchone() or (9,)
+        assert aside == 0
+        numbers = connection.execute(
+            "SELECT t.duration, max(timestamp) - min(timestamp), count(DISTINCT coalesce(tracker_id, '')) "
+            "FROM tracks AS t JOIN points ON track_id = t.id GROUP BY t.id"
+        ).fetchall()
+        assert len(numbers) == report.new
+        assert all(duration == seconds and devices == 1 for duration, seconds, devices in numbers)
+    assert written(store, url).equal == report.new
+
+
+def test_nothing_is_written_while_work_is_listed(url: str, store: Store) -> None:
+    fill(url, 1, 60)
+    with open_dawarich(url) as there:
+        mirror(store, there)
+    before = dumped(url)
+    with pytest.raises(ValueError, match=r"work is listed on \d day.s. of anna@example.org: `trackgen generate` first"):
+        written(store, url, take_over=True)
+    assert dumped(url) == before
+
+
+def test_nobody_waits_for_long_and_locks_of_others_are_waited_for(url: str, store: Store) -> None:
+    fill(url, 3)
+    mirrored(store, url)
+    with dawarich.connect(url) as connection:
+        connection.execute("UPDATE points SET battery = 7 WHERE id % 100 = 0")
+        done: list[WriteReport] = []
+        writer = threading.Thread(target=lambda: done.append(written(store, url, take_over=True)))
+        writer.start()
+        time.sleep(1.0)  # it holds its own locks for less than that, and then waits without any
+        with dawarich.connect(url) as other:
+            other.execute("SET lock_timeout = '1s'")
+            assert other.execute("UPDATE points SET battery = 8 WHERE id % 100 <> 0").rowcount > 800
+        assert not done
+    writer.join(60)
+    assert (done[0].adopted, done[0].held_back) == (len(world.tracks(store)) - 3, 0)
+    assert_right(store, url)
+
+
+def test_only_one_writes_for_a_user(url: str, store: Store) -> None:
+    fill(url, 1, 60)
+    mirrored(store, url)
+    with dawarich.connect(url) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s, 1)", [WRITER])
+        with pytest.raises(DatabaseError, match="somebody else writes tracks of anna"):
+            written(store, url)
+
+
+def test_in_the_shadow_of_a_busy_dawarich(url: str, store: Store) -> None:
+    """Points come, change and go all the while, and tracks are written; in the end it is as if all had come at once."""
+    fill(url, 3)
+    mirrored(store, url)
+    stop = threading.Event()
+
+    def live() -> int:
+        rng = np.random.default_rng(1)
+        changes = 0
+        with dawarich.connect(url) as connection:
+            connection.autocommit = True
+            connection.execute("SET lock_timeout = '1s'")  # nobody has to wait for longer
+            while not stop.is_set():
+                started = time.perf_counter()
+                second = dawarich.START_S + int(rng.integers(0, 3 * dawarich.DAY_S))
+                connection.execute(
+                    "INSERT INTO points (user_id, timestamp, lonlat, tracker_id, created_at, updated_at) "
+                    "SELECT 1, %s + n, ST_MakePoint(8 + n / 1e4, 50)::geography, 'phone', now(), now() "
+                    "FROM generate_series(1, 10) AS n ON CONFLICT DO NOTHING",
+                    [second],
+                )
+                connection.execute("UPDATE points SET anomaly = true WHERE id = %s", [int(rng.integers(1, 900))])
+                connection.execute("DELETE FROM points WHERE id = %s", [int(rng.integers(1, 900))])
+                changes += 1
+                time.sleep(max(0.0, started + 12 / 500 - time.perf_counter()))  # 500 rows a second
+        return changes
+
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(live)
+        try:
+            for _ in range(2):
+                mirrored(store, url)
+                compared(store, url)
+                written(store, url, take_over=True)
+        finally:
+            stop.set()
+        assert busy.result() > 10
+    mirrored(store, url)
+    written(store, url, take_over=True)
+    assert_right(store, url)
+    fresh = Store(Database(f"sqlite:///{store.database.name}.fresh"))
+    mirrored(fresh, url)
+    assert world.tracks(fresh) == world.tracks(store)
+    assert written(fresh, url).equal == len(world.tracks(fresh))
+    fresh.database.close()
+
+
 # The database itself --------------------------------------------------------------------------------------------------
 
 
@@ -376,15 +690,27 @@ def test_who_may_only_read_may_do_so(url: str, store: Store) -> None:
 def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     fill(url)
     env = {"TRACKGEN_DAWARICH_URL": url.replace("postgresql://", "postgis://")}
-    assert "TRACKGEN_DAWARICH_URL is not set" in run(tmp_path, "dawarich", "connect").stderr
+    assert "TRACKGEN_DAWARICH_URL is not set" in run(tmp_path, "dawarich", "mirror").stderr
     assert "30 tracks" in trackgen(tmp_path, "dawarich", "connect", env=env)
-    counts = json.loads(trackgen(tmp_path, "dawarich", "connect", "--json", env=env))
     (report,) = json.loads(trackgen(tmp_path, "dawarich", "mirror", "--json", env=env))
-    assert report["new"] == counts["points"]
-    assert trackgen(tmp_path, "dawarich", "mirror", env=env).startswith(f"{ANNA}: 0 points new")
+    assert report["new"] > 2000
     done = run(tmp_path, "dawarich", "compare", env=env)
     assert done.stderr == "work is listed on 9 day(s): `trackgen generate` does it\n"
-    trackgen(tmp_path, "generate")
+    store = world.open_store(tmp_path)
+    world.generate(store)
+    store.database.close()
     assert "9 fused     several of ours in one" in trackgen(tmp_path, "dawarich", "compare", env=env)
     (found,) = json.loads(trackgen(tmp_path, "dawarich", "compare", "--user", ANNA, "--json", env=env))
     assert found["counts"]["fused"] == len([row for row in found["rows"] if row["kind"] == "fused"]) == 9
+    before = dumped(url)
+    nothing = trackgen(tmp_path, "dawarich", "write", "--user", ANNA, "--take-over", "--dry-run", env=env)
+    assert nothing.endswith("nothing was written\n")
+    assert "not on: anna" in run(tmp_path, "dawarich", "write", "--user", ANNA, env=env).stderr
+    assert dumped(url) == before
+    assert trackgen(tmp_path, "dawarich", "enable") == f"{ANNA}: on\n"
+    assert "27 taken over" in trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
+    assert "30 put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
+    assert dumped(url) == before
+    assert trackgen(tmp_path, "dawarich", "write", "--json", env=env) == "[]\n"  # it is in the shadow again
+    assert trackgen(tmp_path, "dawarich", "disable", "--user", ANNA) == f"{ANNA}: off\n"
+    assert trackgen(tmp_path, "dawarich", "mirror", "--json", env=env) == "[]\n"

@@ -20,7 +20,7 @@ import psycopg
 
 from trackgen_core.copying import copy_in
 from trackgen_core.database import DatabaseError
-from trackgen_core.dawarich.comparison import best_pairs, set_aside, spans_of
+from trackgen_core.dawarich.comparison import best_pairs, listed_days, set_aside, spans_of
 from trackgen_core.dawarich.mirror import Mirrored
 from trackgen_core.dawarich.rows import ROW_DTYPES, SEGMENT_DTYPES, SOURCE, digests, line, segment_rows, track_rows
 from trackgen_core.dawarich.source import SECONDS_PER_DAY, Dawarich
@@ -129,7 +129,7 @@ def write_user(
     Parameters
     ----------
     store : Store
-        Where our tracks are; no work may be listed for the user.
+        Where our tracks are.
     dawarich : Dawarich
         Opened to write, unless `dry_run`.
     user : Mirrored
@@ -144,9 +144,13 @@ def write_user(
 
     Raises
     ------
+    ValueError
+        If there is work to do on days of the user: tracks that are not made yet would be taken for none.
     DatabaseError
         If somebody else writes for the user, or others hold locks for too long.
     """
+    if days := listed_days(store, user):
+        raise ValueError(f"work is listed on {days:,} day(s) of {user.name}: `trackgen generate` first")
     if dry_run:
         return _plan(store, dawarich, user, take_over).report
     connection = dawarich.connection

@@ -12,6 +12,7 @@ from trackgen_dagster.cli.options import group, json_option, progress_bar, users
 
 if TYPE_CHECKING:
     from trackgen_core.dawarich.comparison import Comparison
+    from trackgen_core.dawarich.mirror import State
 
 SHOWN: Final = 20
 """Tracks of a user that are printed."""
@@ -123,3 +124,99 @@ def _print_comparison(found: Comparison) -> None:
         click.echo(f"  and {len(found.rows) - SHOWN:,} more: --json prints all")
     if found.listed_days:
         click.echo(f"work is listed on {found.listed_days:,} day(s): `trackgen generate` does it", err=True)
+
+
+@dawarich.command("write")
+@users_option
+@click.option("--take-over", is_flag=True, help="Also where Dawarich's own tracks are, which are saved before.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+@json_option
+def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json: bool) -> None:
+    """Write our tracks into Dawarich, for users that are on: see `trackgen dawarich enable`.
+
+    Tracks, their segments and the track of each point are written. What Dawarich made itself is left alone, and nothing
+    is written over it, unless it is to be taken over; `trackgen dawarich rollback` puts it back.
+    """
+    from trackgen_core.dawarich.mirror import mirrored_users
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.writing import write_user
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    wanted = mirrored_users(store, users or None)
+    if users and not dry_run and (others := [user.name for user in wanted if user.state != "on"]):
+        raise ValueError(f"not on: {', '.join(others)} (see `trackgen dawarich enable`)")
+    reports = []
+    with open_dawarich(writes=not dry_run) as there, progress_bar("writing", not as_json) as show:
+        for user in wanted:
+            if users or user.state == "on":
+                report = write_user(
+                    store,
+                    there,
+                    user,
+                    take_over=take_over,
+                    dry_run=dry_run,
+                    progress=lambda report, share: show(share, f"{report.user}: {report.points:,} points"),
+                )
+                reports.append(report)
+    if as_json:
+        click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
+        return
+    for report in reports:
+        click.echo(
+            f"{report.user}: {report.equal:,} tracks as they should be, {report.new:,} new, "
+            f"{report.changed:,} changed, {report.adopted:,} taken over, {report.removed:,} removed, "
+            f"{report.held_back:,} held back"
+        )
+        if not dry_run:
+            click.echo(f"  {report.points:,} points have another track; locks were held for {report.longest_s:.2f} s")
+    if dry_run:
+        click.echo("nothing was written")
+
+
+@dawarich.command("rollback")
+@click.option("--user", "-u", "users", multiple=True, required=True, metavar="U", help="This user; repeatable.")
+def dawarich_rollback(users: Sequence[str]) -> None:
+    """Put back the tracks of users as they were before any was written, and their state to shadow."""
+    from trackgen_core.dawarich.mirror import mirrored_users, set_state
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.writing import rollback_user
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    wanted = mirrored_users(store, users)
+    with open_dawarich(writes=True) as there:
+        for user in wanted:
+            if user.state == "on":
+                set_state(store, [user.user_id], "shadow")
+            report = rollback_user(there, user)
+            click.echo(
+                f"{user.name}: {report.removed:,} tracks removed, {report.new:,} put back, "
+                f"{report.points:,} points have their former track"
+            )
+
+
+@dawarich.command("enable")
+@users_option
+@click.option("--shadow", is_flag=True, help="Only mirror points and compare tracks.")
+def dawarich_enable(users: Sequence[str], shadow: bool) -> None:
+    """Let `trackgen dawarich write` write for users, by default for all that are mirrored."""
+    _set_state(users, "shadow" if shadow else "on")
+
+
+@dawarich.command("disable")
+@users_option
+def dawarich_disable(users: Sequence[str]) -> None:
+    """Do nothing more for users, by default for all that are mirrored. What is written stays."""
+    _set_state(users, "off")
+
+
+def _set_state(names: Sequence[str], state: State) -> None:
+    from trackgen_core.dawarich.mirror import mirrored_users, set_state
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    found = mirrored_users(store, names or None)
+    set_state(store, [user.user_id for user in found], state)
+    for user in found:
+        click.echo(f"{user.name}: {state}")
