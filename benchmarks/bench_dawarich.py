@@ -35,7 +35,7 @@ def main() -> None:
     wanted = parser.parse_args()
     with postgres.running_server() as server:
         databases = postgres.Databases(server)
-        dawarich.create(url := databases.new())
+        dawarich.create(url := databases.new(), with_indexes=False)
         with timed("a Dawarich is made"):
             for number in range(wanted.users):
                 with dawarich.connect(url) as connection:
@@ -43,6 +43,7 @@ def main() -> None:
                     a_day = wanted.points // wanted.users // wanted.days
                     dawarich.add_points(connection, user_id, dawarich.history(wanted.days, a_day, user_id))
                     dawarich.generate_as_dawarich(connection, user_id, 10)
+            dawarich.add_indexes(url)
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE")
         with dawarich.connect(url) as connection:

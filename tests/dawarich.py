@@ -3,6 +3,7 @@ that its own generator leaves."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import numpy as np
@@ -89,6 +90,7 @@ NEWER: Final = {
     VERSION_1_7: (", altitude_decimal numeric(10,2), anomaly boolean", ""),
     CURRENT: (", altitude_decimal numeric(10,2), anomaly boolean", ", corrected_at timestamp(6)"),
 }
+INDEX: Final = re.compile(r"CREATE (?:UNIQUE )?INDEX [^;]*;")
 TABLES: Final = ("users", "points", "tracks", "track_segments")
 
 
@@ -97,13 +99,22 @@ def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, options="-c search_path=public")
 
 
-def create(url: str, version: str = CURRENT) -> None:
+def create(url: str, version: str = CURRENT, *, with_indexes: bool = True) -> None:
     """Make the tables of a version in an empty database."""
     more_of_points, more_of_segments = NEWER[version]
     script = SCHEMA.replace("{more_of_points}", more_of_points).replace("{more_of_segments}", more_of_segments)
     with connect(url) as connection:
-        connection.execute(script)
+        connection.execute(re.sub(INDEX, "", script))
         connection.execute("INSERT INTO schema_migrations VALUES (%s)", [version])
+    if with_indexes:
+        add_indexes(url, version)
+
+
+def add_indexes(url: str, version: str = CURRENT) -> None:
+    """Make the indexes; of many rows, that is quicker than to keep them."""
+    with connect(url) as connection:
+        for statement in re.findall(INDEX, SCHEMA):
+            connection.execute(statement)
         if version != OLD:
             connection.execute("CREATE INDEX index_points_on_not_anomaly ON points (anomaly) WHERE anomaly IS NOT TRUE")
 

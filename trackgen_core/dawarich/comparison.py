@@ -225,9 +225,11 @@ def _lost_points(store: Store, dawarich: Dawarich, user: Mirrored, ours: pd.Data
             SELECT * FROM unnest(%s::text[], %s::int8[], %s::float8[], %s::float8[]) AS n (device, time_s, lon, lat)
         )
         SELECT count(*) FROM unnest(%s::text[], %s::int8[], %s::int8[]) AS span (device, start_s, end_s)
-        JOIN points AS p ON p.user_id = %s AND p.timestamp BETWEEN span.start_s AND span.end_s
-                        AND coalesce(p.tracker_id, '') = span.device
-        WHERE {dawarich.usable} AND NOT EXISTS (SELECT FROM tracks WHERE tracks.id = p.track_id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM points AS p WHERE p.user_id = %s AND {dawarich.usable}
+            AND p.timestamp BETWEEN span.start_s AND span.end_s OFFSET 0  -- so that they are looked up by time
+        ) AS p
+        WHERE coalesce(p.tracker_id, '') = span.device AND NOT EXISTS (SELECT FROM tracks WHERE tracks.id = p.track_id)
           AND NOT EXISTS (SELECT FROM noise WHERE (noise.device, noise.time_s, noise.lon, noise.lat)
                           = (span.device, p.timestamp, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry)))
         """,

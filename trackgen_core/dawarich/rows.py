@@ -101,28 +101,36 @@ def line(path: bytes) -> bytes:
 
 
 def segment_rows(legs: pd.DataFrame, fix_times: IntArray) -> pd.DataFrame:
-    """Return the legs of a track as segments of Dawarich, with the columns of `SEGMENT_DTYPES`.
+    """Return legs as segments of Dawarich, with the columns of `SEGMENT_DTYPES`.
 
     Parameters
     ----------
     legs : DataFrame
-        k legs of one track with the columns of `merging.LEG_DTYPES`, in order.
+        k legs with the columns of `merging.LEG_DTYPES`, and `own_ms` and `track_ended_ms`: the times of the first and
+        the last point that is their track's own.
     fix_times : (n,) int array
-        The times in ms of the points of Dawarich that are the track's, in order.
+        The times in ms of the points of their device that are no noise, in order.
+
+    Notes
+    -----
+    Indices count the points of a track from 0, as Dawarich does.
     """
     distance = metres(legs["length_mm"])
     duration = (legs["ended_ms"] // 1000 - legs["started_ms"] // 1000).to_numpy("int64")
-    last = max(len(fix_times) - 1, 0)
+    first = np.searchsorted(fix_times, legs["own_ms"])
+    last = np.maximum(np.searchsorted(fix_times, legs["track_ended_ms"], "right") - 1, first)
+    starts = np.clip(np.searchsorted(fix_times, legs["started_ms"]), first, last)
+    ends = np.clip(np.searchsorted(fix_times, legs["ended_ms"], "right") - 1, starts, last)
     columns = {
         "transportation_mode": legs["mode"].map(MODE_NUMBERS).fillna(0),
-        "start_index": np.searchsorted(fix_times, legs["started_ms"]).clip(max=last),
-        "end_index": np.searchsorted(fix_times, legs["ended_ms"], "right").clip(min=1, max=last + 1) - 1,
+        "start_index": starts - first,
+        "end_index": ends - first,
         "distance": distance,
         "duration": duration,
         "avg_speed": speeds_kmh(distance, duration),
         "confidence": np.digitize(legs["confidence"], [MEDIUM_PERCENT, HIGH_PERCENT]),
     }
-    return pd.DataFrame(columns).astype(SEGMENT_DTYPES)
+    return pd.DataFrame(columns, index=legs.index).astype(SEGMENT_DTYPES)
 
 
 def digests(tracks: pd.DataFrame, legs: pd.DataFrame) -> IntArray:

@@ -12,19 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import psycopg
+from sqlalchemy import select
 
 from trackgen_core.copying import copy_in
-from trackgen_core.database import DatabaseError
+from trackgen_core.database import DatabaseError, fetch_frame
 from trackgen_core.dawarich.comparison import best_pairs, listed_days, set_aside, spans_of
 from trackgen_core.dawarich.mirror import Mirrored
 from trackgen_core.dawarich.rows import ROW_DTYPES, SEGMENT_DTYPES, SOURCE, digests, line, segment_rows, track_rows
-from trackgen_core.dawarich.source import SECONDS_PER_DAY, Dawarich
+from trackgen_core.dawarich.source import Dawarich
 from trackgen_core.merging import LEG_DTYPES
+from trackgen_core.schema import tracks as stored
 from trackgen_core.store import Store
 
 POINTS_AT_ONCE: Final = 2_000
@@ -62,22 +64,39 @@ EXISTING_DTYPES: Final = {
 }
 """Of a track in Dawarich; its mode is left out, for people may have changed it."""
 
+Row = TypeVar("Row")
+
 _OURS: Final = "EXISTS (SELECT FROM trackgen.tracks AS o WHERE o.id = {0})"
 _FOREIGN: Final = f"EXISTS (SELECT FROM tracks AS t WHERE t.id = p.track_id AND NOT {_OURS.format('t.id')})"
 """Whether a point is one of a track that Dawarich made, and that was not taken over."""
 
 _WRONG: Final = f"""
-    SELECT p.id, p.track_id AS old, span.id AS new FROM points AS p
-    LEFT JOIN LATERAL (
-        SELECT id, end_s FROM spans WHERE spans.device = coalesce(p.tracker_id, '') AND start_s <= p.timestamp
-          AND {{usable}} AND NOT EXISTS (
-            SELECT FROM set_aside AS n WHERE (n.device, n.time_s, n.lon, n.lat) =
-                (spans.device, p.timestamp, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry)))
-        ORDER BY start_s DESC LIMIT 1
-    ) AS span ON span.end_s >= p.timestamp
-    WHERE p.user_id = %(user)s AND p.track_id IS DISTINCT FROM span.id AND NOT {_FOREIGN}
+    WITH owned AS MATERIALIZED (
+        SELECT p.id, spans.id AS track_id FROM spans CROSS JOIN LATERAL (
+            SELECT * FROM points AS p WHERE p.user_id = %(user)s AND {{usable}}
+            AND p.timestamp BETWEEN spans.start_s AND spans.end_s OFFSET 0  -- so that they are looked up by time
+        ) AS p
+        WHERE spans.end_s >= %(lo)s AND spans.start_s <= %(hi)s AND coalesce(p.tracker_id, '') = spans.device
+          AND NOT EXISTS (SELECT FROM set_aside AS n WHERE (n.device, n.time_s, n.lon, n.lat) =
+                          (spans.device, p.timestamp, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry)))
+    )
+    SELECT p.id, p.track_id, owned.track_id FROM points AS p LEFT JOIN owned USING (id)
+    WHERE p.user_id = %(user)s AND p.timestamp BETWEEN %(lo)s AND %(hi)s
+      AND p.track_id IS DISTINCT FROM owned.track_id AND NOT {_FOREIGN}
+    ORDER BY p.id
 """
-"""The points of a user whose track is not the one that it should be."""
+"""The points of a user in a span of time whose track is not the one that it should be, and which that is."""
+
+ALWAYS: Final = (-(2**31), 2**31 - 1)
+"""A span of seconds that holds all that Dawarich can tell."""
+
+
+class Wrong(NamedTuple):
+    """A point whose track is not the one that it should be."""
+
+    id: int
+    old: int | None
+    new: int | None
 
 
 @dataclass
@@ -107,7 +126,9 @@ class Plan:
     """What is to be done for a user."""
 
     ours: pd.DataFrame
-    """Our tracks that shall be there, with `id` and `write`: whether the row is to be written."""
+    """Our tracks that shall be there: with `id`; with `own_s`, the first second that is theirs alone; and with `write`,
+    whether the row is to be written."""
+    legs: pd.DataFrame
     taken: set[int]
     """Ids of tracks of Dawarich that are taken over: adopted, or removed."""
     gone: pd.DataFrame
@@ -162,12 +183,12 @@ def write_user(
         _stage(store, connection, user, plan)
         windows = [*_windows(plan)]
         for number, (tracks, gone, span) in enumerate(windows):
-            wanted = _wanted(store, user, tracks)
+            wanted = _wanted(store, tracks, plan.legs)
             taken = [id for id in (*tracks["id"].tolist(), *gone) if id in plan.taken]
             rest = _in_transaction(dawarich, report, _write_window, user, wanted, gone, taken, span, report)
             _correct(dawarich, report, user, rest)
             progress(report, (number + 1) / len(windows))
-        _correct(dawarich, report, user, _wrong(dawarich, user))
+        _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS))
     return report
 
 
@@ -233,7 +254,7 @@ def rollback_user(dawarich: Dawarich, user: Mirrored) -> WriteReport:
 def _plan(store: Store, dawarich: Dawarich, user: Mirrored, take_over: bool) -> Plan:
     existing = _existing(dawarich, user)
     known = _known(dawarich, user)
-    ours = _our_rows(store, user)
+    ours, legs = _our_rows(store, user)
     report = WriteReport(user.name)
 
     live = known[known["track_id"].notna()].set_index("track_id")
@@ -266,12 +287,12 @@ def _plan(store: Store, dawarich: Dawarich, user: Mirrored, take_over: bool) -> 
     for name in EXISTING_DTYPES:
         if name not in ("id", "points"):
             same &= there[name].to_numpy() == ours[name].to_numpy()
-    ours["write"] = ~same
+    ours["write"], ours["own_s"] = ~same, spans_of(ours)[1]
     adopted = ours["id"].isin(foreign["id"])
     report.equal, report.adopted, report.removed = int(same.sum()), int(adopted.sum()), len(gone)
     report.new = int((ours["write"] & ~ours["id"].isin(existing["id"])).sum())
     report.changed = int(ours["write"].sum()) - report.new - report.adopted
-    return Plan(ours, set(foreign["id"].tolist()), gone[["id", "started_s", "ended_s"]], report)
+    return Plan(ours, legs, set(foreign["id"].tolist()), gone[["id", "started_s", "ended_s"]], report)
 
 
 def _existing(dawarich: Dawarich, user: Mirrored) -> pd.DataFrame:
@@ -299,9 +320,10 @@ def _known(dawarich: Dawarich, user: Mirrored) -> pd.DataFrame:
     return frame.astype({"id": "int64", "track_id": "object", "digest": "int64"})
 
 
-def _our_rows(store: Store, user: Mirrored) -> pd.DataFrame:
-    """Return our tracks as rows of Dawarich, without paths but with their `md5`, by start."""
-    legs = _legs(store, user)
+def _our_rows(store: Store, user: Mirrored) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return our tracks as rows of Dawarich, without paths but with their `md5`, by start; and their legs."""
+    no_legs = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in LEG_DTYPES.items()})
+    legs = pd.concat([no_legs, *(batch[[*LEG_DTYPES]] for batch in store.read_legs([user.name]))], ignore_index=True)
     empty: dict[str, str] = dict.fromkeys(("track_id", "device", "md5"), "object")
     empty |= ROW_DTYPES | dict.fromkeys(("device_id", "points", "digest"), "int64")
     frames = [pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in empty.items()})]
@@ -317,12 +339,7 @@ def _our_rows(store: Store, user: Mirrored) -> pd.DataFrame:
                 md5=[hashlib.md5(line(path), usedforsecurity=False).hexdigest() for path in batch["path"]],
             )
         )
-    return pd.concat(frames).sort_values(["started_s", "ended_s", "track_id"], ignore_index=True)
-
-
-def _legs(store: Store, user: Mirrored, lo_day: int | None = None, hi_day: int | None = None) -> pd.DataFrame:
-    empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in LEG_DTYPES.items()})
-    return pd.concat([empty, *(batch[[*LEG_DTYPES]] for batch in store.read_legs([user.name], lo_day, hi_day))])
+    return pd.concat(frames).sort_values(["started_s", "ended_s", "track_id"], ignore_index=True), legs
 
 
 def _note_new_ids(connection: psycopg.Connection[Any], ours: pd.DataFrame) -> None:
@@ -345,10 +362,10 @@ def _stage(store: Store, connection: psycopg.Connection[Any], user: Mirrored, pl
     ):  # fmt: skip
         connection.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
         connection.execute(f"CREATE TEMP TABLE {name} ({columns})")
-    devices, starts, ends = spans_of(plan.ours)
+    spans = plan.ours.rename(columns={"own_s": "start_s", "ended_s": "end_s"})
     aside = zip(("device", "time_s", "lon", "lat"), set_aside(store, user.name), strict=True)
     tables = {
-        "spans": pd.DataFrame({"id": plan.ours["id"], "device": devices, "start_s": starts, "end_s": ends}),
+        "spans": spans[["id", "device", "start_s", "end_s"]],
         "set_aside": pd.DataFrame(dict(aside)),
     }
     for table, frame in tables.items():
@@ -391,27 +408,22 @@ def _windows(plan: Plan) -> Iterator[tuple[pd.DataFrame, list[int], tuple[int, i
         yield written[written["id"].isin(part["id"]) & ~written["id"].isin(gone)], gone, span
 
 
-def _wanted(store: Store, user: Mirrored, tracks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _wanted(store: Store, tracks: pd.DataFrame, legs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of some tracks, with paths, and those of their segments."""
-    starts = tracks["started_s"].tolist() or [0]
-    days = min(starts) // SECONDS_PER_DAY, max(starts) // SECONDS_PER_DAY
-    paths = {
-        track_id: line(path)
-        for batch in store.read_tracks([user.name], *days)
-        for track_id, path in zip(batch["track_id"], batch["path"], strict=True)
-    }
-    names = [*ROW_DTYPES, "id", "track_id", "digest"]
-    rows = tracks[names].assign(path=tracks["track_id"].map(paths))
-    rows = rows[rows["path"].notna()]  # or else somebody has made other tracks meanwhile
-    legs = dict(list(_legs(store, user, *days).groupby("track_id")))
+    ends = tracks.assign(own_ms=tracks["own_s"] * 1000, track_ended_ms=tracks["ended_s"] * 1000 + 999)
+    of_tracks = legs.merge(ends[["track_id", "device_id", "id", "own_ms", "track_ended_ms"]], on="track_id")
     segments = [pd.DataFrame({"id": pd.Series(dtype="int64"), **{name: [] for name in SEGMENT_DTYPES}})]
+    query = select(stored.c.track_id, stored.c.path).where(stored.c.track_id.in_(tracks["track_id"].tolist()))
     with store.read() as connection:
-        for id, track_id, device_id, start, end in zip(
-            *(tracks[name].tolist() for name in ("id", "track_id", "device_id", "started_s", "ended_s")), strict=True
-        ):
-            if track_id in legs and track_id in paths:
-                times = store.fix_times(connection, device_id, start * 1000, end * 1000 + 999)
-                segments.append(segment_rows(legs[track_id], times).assign(id=id))
+        paths = fetch_frame(connection, query, {"track_id": "object", "path": "object"})
+        for device_id in of_tracks["device_id"].unique().tolist():
+            part = of_tracks[of_tracks["device_id"] == device_id]
+            span = int(part["own_ms"].min()), int(part["track_ended_ms"].max())
+            times = store.fix_times(connection, device_id, *span)
+            segments.append(segment_rows(part, times).assign(id=part["id"]))
+    paths["path"] = [line(path) for path in paths["path"]]
+    # What is not there any more, somebody has made anew meanwhile.
+    rows = tracks[[*ROW_DTYPES, "id", "track_id", "digest"]].merge(paths, on="track_id")
     return rows, pd.concat(segments).astype({"id": "int64", **SEGMENT_DTYPES})
 
 
@@ -426,7 +438,7 @@ def _write_window(
     taken: list[int],
     span: tuple[int, int],
     report: WriteReport,
-) -> list[int]:
+) -> list[Wrong]:
     """Write some tracks and the first of their points; return the points that are left to do."""
     connection, (rows, segments) = dawarich.connection, wanted
     has_segments = dawarich.has("track_segments")
@@ -468,7 +480,7 @@ def _write_window(
         [user.dawarich_id],
     )
     connection.execute("UPDATE trackgen.tracks SET track_id = NULL WHERE id = ANY(%s)", [gone])
-    wrong = _wrong(dawarich, user, *span)
+    wrong = _wrong(dawarich, user, span)
     _correct_some(dawarich, user, wrong[:POINTS_AT_ONCE], report)
     return wrong[POINTS_AT_ONCE:]
 
@@ -504,32 +516,34 @@ def _shared_columns(connection: psycopg.Connection[Any], table: str, copy: str) 
     return str(row[0])
 
 
-def _wrong(dawarich: Dawarich, user: Mirrored, lo_s: int | None = None, hi_s: int | None = None) -> list[int]:
-    """Return the ids of points whose track is not what it should be, in some span of time."""
-    within = "" if lo_s is None else " AND p.timestamp BETWEEN %(lo)s AND %(hi)s"
-    query = f"{_WRONG.format(usable=dawarich.usable)}{within} ORDER BY p.id"
-    values = {"user": user.dawarich_id, "lo": lo_s, "hi": hi_s}
-    return [id for id, *_ in dawarich.connection.execute(query, values).fetchall()]
+def _wrong(dawarich: Dawarich, user: Mirrored, span: tuple[int, int]) -> list[Wrong]:
+    """Return the points of a span of time whose track is not what it should be."""
+    values = {"user": user.dawarich_id, "lo": span[0], "hi": span[1]}
+    rows = dawarich.connection.execute(_WRONG.format(usable=dawarich.usable), values)
+    return [Wrong(*row) for row in rows]
 
 
-def _correct(dawarich: Dawarich, report: WriteReport, user: Mirrored, ids: list[int]) -> None:
-    for portion in _portions(ids, POINTS_AT_ONCE):
+def _correct(dawarich: Dawarich, report: WriteReport, user: Mirrored, wrong: list[Wrong]) -> None:
+    for portion in _portions(wrong, POINTS_AT_ONCE):
         _in_transaction(dawarich, report, _correct_some, user, portion, report)
 
 
-def _correct_some(dawarich: Dawarich, user: Mirrored, ids: list[int], report: WriteReport) -> None:
-    """Give points their track; what a track of nobody was is kept, too."""
+def _correct_some(dawarich: Dawarich, user: Mirrored, wrong: list[Wrong], report: WriteReport) -> None:
+    """Give points their track, if they still are as they were seen; what was of no track that is there is kept, too."""
+    ids, olds, news = ([row[n] for row in wrong] for n in range(3))
     done = dawarich.connection.execute(
         f"""
-        WITH wrong AS MATERIALIZED ({_WRONG.format(usable=dawarich.usable)} AND p.id = ANY(%(ids)s)),
-        saved AS (
+        WITH wrong AS MATERIALIZED (
+            SELECT * FROM unnest(%(ids)s::int8[], %(olds)s::int8[], %(news)s::int8[]) AS wrong (id, old, new)
+        ), saved AS (
             INSERT INTO trackgen.saved_points (id, user_id, track_id)
             SELECT id, %(user)s, old FROM wrong WHERE old IS NOT NULL AND NOT {_OURS.format("old")}
             ON CONFLICT DO NOTHING
         )
-        UPDATE points SET track_id = wrong.new FROM wrong WHERE wrong.id = points.id
+        UPDATE points AS p SET track_id = wrong.new FROM wrong
+        WHERE wrong.id = p.id AND p.track_id IS NOT DISTINCT FROM wrong.old
         """,
-        {"user": user.dawarich_id, "ids": ids},
+        {"user": user.dawarich_id, "ids": ids, "olds": olds, "news": news},
     )
     report.points += done.rowcount
 
@@ -564,7 +578,7 @@ def _restore_points(dawarich: Dawarich, ids: list[int], report: WriteReport) -> 
     report.points += done.rowcount
 
 
-def _portions(ids: list[int], size: int) -> Iterator[list[int]]:
+def _portions(ids: list[Row], size: int) -> Iterator[list[Row]]:
     yield from (ids[start : start + size] for start in range(0, len(ids), size))
 
 
