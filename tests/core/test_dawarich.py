@@ -253,9 +253,10 @@ def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> Non
         dawarich.add_user(connection, "")
     points = [world.Point(ANNA, "phone", 1_700_000_000_000, 8.0, 50.0, None, None)]
     world.add(store, points)
-    with pytest.raises(ValueError, match="points that do not come from Dawarich"), open_dawarich(url) as there:
-        mirror(store, there)
     with open_dawarich(url) as there:
+        refused, other = mirror(store, there)
+        assert "points that do not come from Dawarich" in str(refused.error)
+        assert (refused.user, other.user, other.error) == (ANNA, "dawarich-2", None)
         assert [one.user for one in mirror(store, there, ["dawarich-2"])] == ["dawarich-2"]
         with pytest.raises(UnknownUser, match="no such user in Dawarich: eve"):
             mirror(store, there, ["eve"])

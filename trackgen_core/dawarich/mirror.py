@@ -36,6 +36,10 @@ VALUES: Final = ("altitude", "accuracy")
 DAY_DTYPES: Final = dict.fromkeys(("day", "points", "digest"), "int64")
 
 
+class NameTaken(ValueError):
+    """A user of Dawarich has the name of one of ours who has points of another origin."""
+
+
 @dataclass
 class UserReport:
     """What was mirrored of a user."""
@@ -52,6 +56,8 @@ class UserReport:
     """Points of these days that are no fixes, by reason."""
     notes: list[str] = field(default_factory=list)
     """Settings that are not what they should be."""
+    error: str | None = None
+    """Why the user is not mirrored."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def mirror(
     dawarich : Dawarich
         Where they come from, in one state of it.
     names : collection of str, optional
-        Users, by the names that they have here; by default all that are not off.
+        Users, by the names that they have here; by default all. Those that are off are left out.
     again : bool
         Whether to look at every day, and not only at those that changed there.
     progress : callable
@@ -121,8 +127,6 @@ def mirror(
     ------
     UnknownUser
         If one of the names is that of no user.
-    ValueError
-        If a user of Dawarich has the name of one of ours who has points of another origin.
     """
     there = {user.id: user for user in dawarich.users()}
     known = {user.dawarich_id: user for user in mirrored_users(store)}
@@ -130,12 +134,15 @@ def mirror(
         of_name = {known[id].name if id in known else _name(user) for id, user in there.items()}
         if missing := sorted(set(names) - of_name - {user.name for user in known.values()}):
             raise UnknownUser(f"no such user in Dawarich: {', '.join(missing)}")
+    reports = []
     for id, user in there.items():
         if id not in known and (names is None or _name(user) in names):
-            known[id] = _add_user(store, user)
-    wanted = [one for one in known.values() if (one.state != "off" if names is None else one.name in names)]
+            try:
+                known[id] = _add_user(store, user)
+            except NameTaken as error:
+                reports.append(UserReport(_name(user), "off", error=str(error)))
+    wanted = [one for one in known.values() if one.state != "off" and (names is None or one.name in names)]
     found = dawarich.days([one.dawarich_id for one in wanted if one.dawarich_id in there])
-    reports = []
     for one in sorted(wanted, key=lambda one: one.name):
         report = UserReport(one.name, one.state)
         reports.append(report)
@@ -164,7 +171,7 @@ def _add_user(store: Store, user: User) -> Mirrored:
             .where(users.c.name == name)
         ).first()
         if found and found.device_id is not None:
-            raise ValueError(
+            raise NameTaken(
                 f"user {name!r} has points that do not come from Dawarich, and mirroring would delete them: export "
                 "and delete them first, or use another database for Dawarich's users"
             )

@@ -73,16 +73,18 @@ def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
         )
     if as_json:
         click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
-        return
-    for report in reports:
-        click.echo(
-            f"{report.user}: {report.new:,} points new or changed, {report.gone:,} gone or changed, "
-            f"on {report.days:,} days"
-        )
+    for report in () if as_json else reports:
+        if report.error is None:
+            click.echo(
+                f"{report.user}: {report.new:,} points new or changed, {report.gone:,} gone or changed, "
+                f"on {report.days:,} days"
+            )
         for reason, count in report.rejected.items():
             click.echo(f"  {count:,} rejected: {reason}")
         for note in report.notes:
             click.echo(f"  {note}")
+    if errors := [report.error for report in reports if report.error]:
+        raise ValueError("; ".join(errors))
 
 
 @dawarich.command("compare")
@@ -146,23 +148,25 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
     wanted = mirrored_users(store, users or None)
     if users and not dry_run and (others := [user.name for user in wanted if user.state != "on"]):
         raise ValueError(f"not on: {', '.join(others)} (see `trackgen dawarich enable`)")
-    reports = []
+    reports, errors = [], []
     with open_dawarich(writes=not dry_run) as there, progress_bar("writing", not as_json) as show:
         for user in wanted:
             if users or user.state == "on":
-                report = write_user(
-                    store,
-                    there,
-                    user,
-                    take_over=take_over,
-                    dry_run=dry_run,
-                    progress=lambda report, share: show(share, f"{report.user}: {report.points:,} points"),
-                )
-                reports.append(report)
+                try:
+                    report = write_user(
+                        store,
+                        there,
+                        user,
+                        take_over=take_over,
+                        dry_run=dry_run,
+                        progress=lambda report, share: show(share, f"{report.user}: {report.points:,} points"),
+                    )
+                    reports.append(report)
+                except ValueError as error:  # the others are written all the same
+                    errors.append(str(error))
     if as_json:
         click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
-        return
-    for report in reports:
+    for report in () if as_json else reports:
         click.echo(
             f"{report.user}: {report.equal:,} tracks as they should be, {report.new:,} new, "
             f"{report.changed:,} changed, {report.adopted:,} taken over, {report.removed:,} removed, "
@@ -170,8 +174,10 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
         )
         if not dry_run:
             click.echo(f"  {report.points:,} points have another track; locks were held for {report.longest_s:.2f} s")
-    if dry_run:
+    if dry_run and not as_json:
         click.echo("nothing was written")
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 @dawarich.command("rollback")
