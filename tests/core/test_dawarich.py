@@ -24,6 +24,7 @@ from hypothesis.strategies import DataObject
 from tests import dawarich, postgres, world
 from tests.command_line import run, trackgen
 from trackgen_core.database import Database, DatabaseError
+from trackgen_core.dawarich import writing
 from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
 from trackgen_core.dawarich.rows import line, rounded_degrees, speeds_kmh, track_rows
@@ -36,7 +37,7 @@ from trackgen_core.store import Store, UnknownUser
 pytestmark = pytest.mark.xdist_group("postgresql")
 
 few = settings(
-    max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
 )
 ANNA = "anna@example.org"
 
@@ -324,7 +325,7 @@ def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> N
 INTERVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(0, 9)), max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(INTERVALS, INTERVALS)
 def test_every_track_is_of_one_kind(theirs: list, ours: list) -> None:
     there = frame(theirs)
@@ -567,6 +568,66 @@ def test_devices_noise_and_stays(url: str, store: Store) -> None:
         assert len(numbers) == report.new
         assert all(duration == seconds and devices == 1 for duration, seconds, devices in numbers)
     assert written(store, url).equal == report.new
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_write_that_breaks_off_is_finished_or_put_back(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch, finishes: bool
+) -> None:
+    fill(url, 4, 200)
+    before = dumped(url)
+    mirrored(store, url)
+    monkeypatch.setattr(writing, "POINTS_AT_ONCE", 50)  # fewer than a night has
+
+    def break_off(report: WriteReport, share: float) -> None:
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        written(store, url, take_over=True, progress=break_off)
+    half = dumped(url)
+    assert half != before
+    if finishes:
+        assert written(store, url, take_over=True).equal > 0
+        assert_right(store, url)
+        assert dumped(url) != half
+    rolled_back(store, url)
+    assert dumped(url) == before
+
+
+def test_what_dawarich_makes_after_a_take_over_stays(url: str, store: Store) -> None:
+    fill(url, 2)
+    mirrored(store, url)
+    written(store, url, take_over=True)
+    with dawarich.connect(url) as connection:
+        (last,) = connection.execute("SELECT max(id) FROM points").fetchone() or (0,)
+        connection.execute(
+            "INSERT INTO tracks SELECT 9, start_at, end_at, user_id, original_path, 7, 1, 1, 0, 0, 0, 0, now(), now() "
+            "FROM tracks ORDER BY start_at DESC LIMIT 1"
+        )
+        connection.execute("UPDATE points SET track_id = 9 WHERE id > %s", [last - 5])
+    report = written(store, url)
+    assert (report.points, report.removed, report.held_back) == (0, 0, 0)  # ours stay, too, and its points its own
+    rolled_back(store, url)
+    with dawarich.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM points WHERE track_id = 9").fetchone() == (5,)
+    assert written(store, url, take_over=True).removed > 0
+    assert_right(store, url)
+
+
+def test_where_we_have_no_track_none_is_left(url: str, store: Store) -> None:
+    fill(url, 1)
+    with dawarich.connect(url) as connection:
+        connection.execute("UPDATE points SET user_id = NULL")
+    before = dumped(url)
+    mirrored(store, url)
+    assert compared(store, url).counts["extra"] == len(before["tracks"])
+    assert written(store, url).equal == 0
+    assert dumped(url) == before
+    assert written(store, url, take_over=True).removed == len(before["tracks"])
+    assert dumped(url)["tracks"] == dumped(url)["track_segments"] == []
+    rolled_back(store, url)
+    assert dumped(url) == before
 
 
 def test_nothing_is_written_while_work_is_listed(url: str, store: Store) -> None:

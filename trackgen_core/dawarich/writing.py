@@ -54,6 +54,8 @@ CREATE INDEX IF NOT EXISTS saved_points_by_user ON trackgen.saved_points (user_i
 COMMENT ON TABLE trackgen.tracks IS 'The ids that Trackgen uses or has used in public.tracks; track_id is its own name';
 COMMENT ON TABLE trackgen.saved_points IS 'The track of points before Trackgen took it over'
 """
+KEPT: Final = ("tracks", "saved_tracks", "saved_points")
+"""What is kept there of a user."""
 SAVED_SEGMENTS: Final = "CREATE TABLE IF NOT EXISTS trackgen.saved_segments (LIKE track_segments, PRIMARY KEY (id))"
 
 EXISTING_DTYPES: Final = {
@@ -207,8 +209,9 @@ def has_written(dawarich: Dawarich, user: Mirrored) -> bool:
     """Say whether Trackgen has written tracks of a user, and not put everything back."""
     if dawarich.connection.execute("SELECT to_regclass('trackgen.saved_points')").fetchone() == (None,):
         return False
-    query = "SELECT EXISTS (SELECT FROM trackgen.tracks WHERE user_id = %s)"
-    return dawarich.connection.execute(query, [user.dawarich_id]).fetchone() == (True,)
+    any_of = (f"EXISTS (SELECT FROM trackgen.{name} WHERE user_id = %(user)s)" for name in KEPT)
+    query = f"SELECT {' OR '.join(any_of)}"
+    return dawarich.connection.execute(query, {"user": user.dawarich_id}).fetchone() == (True,)
 
 
 def rollback_user(dawarich: Dawarich, user: Mirrored) -> WriteReport:
@@ -243,7 +246,7 @@ def rollback_user(dawarich: Dawarich, user: Mirrored) -> WriteReport:
         for portion in _portions(wrong, POINTS_AT_ONCE):
             _in_transaction(dawarich, report, _restore_points, portion, report)
         with connection.transaction():
-            for table in ("tracks", "saved_points"):
+            for table in KEPT:
                 connection.execute(f"DELETE FROM trackgen.{table} WHERE user_id = %s", [user.dawarich_id])
     return report
 
