@@ -595,6 +595,24 @@ def test_a_write_that_breaks_off_is_finished_or_put_back(
     assert dumped(url) == before
 
 
+def test_a_rollback_that_breaks_off_is_finished(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(url, 4, 200)
+    before = dumped(url)
+    mirrored(store, url)
+    written(store, url, take_over=True)
+    monkeypatch.setattr(writing, "POINTS_AT_ONCE", 50)
+    monkeypatch.setattr(writing, "ATTEMPTS", 2)
+    with dawarich.connect(url) as connection:
+        changed = "SELECT max(p.id) FROM points AS p JOIN trackgen.saved_points AS s USING (id)"
+        changed += " WHERE p.track_id <> s.track_id"
+        connection.execute(f"SELECT FROM points WHERE id = ({changed}) FOR UPDATE")
+        with pytest.raises(DatabaseError, match="are locked by somebody else for too long"):
+            rolled_back(store, url)
+    assert dumped(url) != before
+    rolled_back(store, url)
+    assert dumped(url) == before
+
+
 def test_what_dawarich_makes_after_a_take_over_stays(url: str, store: Store) -> None:
     fill(url, 2)
     mirrored(store, url)
