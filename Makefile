@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test lint format docs screenshots bench clean
+.PHONY: help install demo ui test thorough lint format docs screenshots bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ ui: $(INSTALLED) ## Start the Dagster UI on http://127.0.0.1:3000
 
 test: $(INSTALLED) ## Run all tests
 	$(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
+
+thorough: $(INSTALLED) ## Run all tests, with five times as many examples of the laws
+	TEST_EFFORT=5 $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 lint: $(INSTALLED) ## Check style, types and that the generated documents are up to date
 	$(BIN)/ruff check .

@@ -60,6 +60,9 @@ TEMP_TABLES: Final = (
     # What of it is not in `points` yet, or says more than what is.
     "fresh (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
     "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, is_new INTEGER)",
+    # What an import would add that only says what it would do.
+    "foreseen (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
+    "PRIMARY KEY (device_id, time_ms, lon, lat))",
     # Spans of time of some devices that a query is about.
     "spans (device_id INTEGER, lo_ms BIGINT, hi_ms BIGINT)",
     # Segments, work and results that a query is about.
@@ -284,7 +287,9 @@ def bulk_insert(connection: Connection, table: str, columns: Mapping[str, Any] |
     columns : mapping of str to array, or DataFrame
         Equally long columns; NaN and missing values become NULL.
     """
-    columns = {str(name): pd.Series(column) for name, column in columns.items()}
+    columns = {
+        str(name): column if isinstance(column, pd.Series) else pd.Series(column) for name, column in columns.items()
+    }
     if not len(next(iter(columns.values()))):
         return
     if connection.dialect.name == "postgresql":
@@ -372,11 +377,11 @@ def _frame(rows: Iterable[tuple[Any, ...]], dtypes: Mapping[str, Any]) -> pd.Dat
         name: records[name].copy() if dtype in ("int64", "float64") else pd.array(records[name], dtype=dtype)
         for name, dtype in dtypes.items()
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, copy=False)
 
 
 def _python_values(series: pd.Series) -> list[Any]:
-    if series.dtype.kind == "f" or isinstance(series.dtype, pd.Int64Dtype):
+    if series.dtype.kind in "fi" and series.hasnans:
         return series.astype(object).where(series.notna(), None).tolist()
     return series.tolist()
 

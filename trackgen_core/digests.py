@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
+import pandas as pd
 
 from trackgen_core.geodesy import IntArray
 
@@ -36,3 +39,10 @@ def bits(values: np.ndarray) -> IntArray:
     floats = np.where(np.isnan(values), np.nan, values.astype(np.float64))
     bits: IntArray = floats.view(np.int64)
     return bits
+
+
+def text_words(texts: pd.Series) -> IntArray:
+    """Return a number for each text, of which there are few: eight bytes of its SHA-256."""
+    codes, distinct = pd.factorize(texts)
+    words = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True) for text in distinct]
+    return np.array(words, np.int64)[codes]

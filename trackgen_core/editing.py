@@ -39,7 +39,7 @@ def split(store: Store, track_id: str, at_ms: int) -> int:
         If there is no such track, or nothing of it on one side of that time.
     """
     with store.write() as connection:
-        track = _track(store, connection, track_id)
+        track = find_track(store, connection, track_id)
         times = store.fix_times(connection, track.device_id, track.started_ms, track.ended_ms)
         before, after = times[times <= at_ms], times[times > at_ms]
         if not len(before) or not len(after):
@@ -68,7 +68,7 @@ def merge(store: Store, track_id: str, other_id: str) -> int:
         If there are no such tracks, or they cannot be joined.
     """
     with store.write() as connection:
-        tracks = [_track(store, connection, one) for one in (track_id, other_id)]
+        tracks = [find_track(store, connection, one) for one in (track_id, other_id)]
         one, other = sorted(tracks, key=lambda track: (track.started_ms, track.ended_ms))
         if one.device_id != other.device_id or one.track_id == other.track_id:
             raise EditError("two tracks of one device can be joined, and no others")
@@ -114,7 +114,7 @@ def set_mode(store: Store, track_id: str, mode: str, at_ms: int | None = None) -
     if mode not in MODES:
         raise EditError(f"there is no mode {mode!r}; there are: {', '.join(MODES)}")
     with store.write() as connection:
-        track = _track(store, connection, track_id)
+        track = find_track(store, connection, track_id)
         before_ms, after_ms = track.started_ms, track.ended_ms
         if at_ms is not None:
             legs = store.legs(connection, [track.track_id])
@@ -138,7 +138,14 @@ def undo(store: Store, edit_id: int) -> None:
             raise EditError(f"there is no edit {edit_id}: `trackgen edits list` shows those there are")
 
 
-def _track(store: Store, connection: Connection, track_id: str) -> Any:  # noqa: ANN401 - a row, from itertuples
+def find_track(store: Store, connection: Connection, track_id: str) -> Any:  # noqa: ANN401 - a row, from itertuples
+    """Return the track whose id begins so, as a row with the columns of `TRACK_DTYPES` without `path`.
+
+    Raises
+    ------
+    EditError
+        If there is none, or more than one.
+    """
     found = store.find_tracks(connection, track_id)
     if len(found) != 1:
         there = f"{len(found):,} tracks begin" if len(found) else "no track begins"

@@ -18,6 +18,8 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from trackgen_core import merging
+from trackgen_core.digests import mixed, text_words
+from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import Seams, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.segmentation import (
@@ -34,9 +36,9 @@ from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stag
 DAYS_PER_WINDOW: Final = 32
 """Days that are done together where nobody has counted their points."""
 
-POINTS_PER_WINDOW: Final = 200_000
-"""Points that are done together where they were counted: many enough for a window's own time not to matter, few enough
-for memory, and for several workers to have something to do."""
+POINTS_PER_WINDOW: Final[Mapping[Stage, int]] = {"segments": 200_000, "tracks": 500_000}
+"""Points that are done together where they were counted: many enough for a window's own time not to matter (that of
+tracks is four times that of segments), few enough for memory, and for several workers to have something to do."""
 
 USER_DAYS_PER_WINDOW: Final = 2_000
 """Days times users of a window; with a fix every 30 s a day has 2 880."""
@@ -102,12 +104,12 @@ def plan_work(
     with store.read() as connection:
         work = store.dirty(connection, stage, lo_day, hi_day, user_ids, dead=False)
         if len(work) <= DAYS_PER_WINDOW:
-            return plan(work)
+            return plan(work, stage=stage)
         count = store.count_points if stage == "segments" else store.count_segment_points
-        return plan(work, count(connection, int(work["day"].min()), int(work["day"].max()), user_ids))
+        return plan(work, count(connection, int(work["day"].min()), int(work["day"].max()), user_ids), stage)
 
 
-def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> list[Window]:
+def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None, stage: Stage = "segments") -> list[Window]:
     """Cut the work list into windows.
 
     Parameters
@@ -116,6 +118,8 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
         `user_id` and `day`, distinct pairs in the order of days.
     points_of_day : mapping of int to int, optional
         About how many points there are on each day.
+    stage : {"segments", "tracks"}
+        What is to be made.
 
     Returns
     -------
@@ -131,13 +135,15 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
     together: set[int] = set()
     filled = counted = 0  # user-days, and points, of the days held
 
+    most_points = POINTS_PER_WINDOW[stage]
+
     def points(days: int, counted: int) -> int:
-        return days * POINTS_PER_WINDOW // DAYS_PER_WINDOW if points_of_day is None else counted
+        return days * most_points // DAYS_PER_WINDOW if points_of_day is None else counted
 
     def close() -> None:
         if held:
             ids, days = sorted(together), held[-1] - held[0] + 1
-            most = len(ids) * POINTS_PER_WINDOW // (points(days, counted) or 1)
+            most = len(ids) * most_points // (points(days, counted) or 1)
             step = max(1, min(USER_DAYS_PER_WINDOW // days, most))
             windows.extend(Window(held[0], held[-1], tuple(ids[i : i + step])) for i in range(0, len(ids), step))
 
@@ -146,7 +152,7 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None) -> 
         wider = together | users
         days = day - held[0] + 1 if held else 1
         area = days * len(wider)
-        too_many = points(days, counted + here) > POINTS_PER_WINDOW
+        too_many = points(days, counted + here) > most_points
         if too_many or area > USER_DAYS_PER_WINDOW or filled + len(users) < FILL * area:
             close()
             held, together, filled, counted = [], set(users), 0, 0
@@ -276,10 +282,11 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     edits = store.edits(connection, window.user_ids)
     heads, chains, old, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
-    compared = items.merge(old, on=list(COMPARED), how="outer", indicator=True)
-    differing = _of_window(compared[compared["_merge"] != "both"], (window.hi_day + 1) * MS_PER_DAY)
-    to_make = differing.loc[differing["_merge"] == "left_only", "chain"]
-    gone = differing[differing["_merge"] == "right_only"]
+    new, known = _fingerprints(items), _fingerprints(old)
+    compared = pd.concat([items[~np.isin(new, known)].assign(item_id=""), old[~np.isin(known, new)].assign(chain=-1)])
+    differing = _of_window(compared, (window.hi_day + 1) * MS_PER_DAY)
+    to_make = differing.loc[differing["chain"] >= 0, "chain"]
+    gone = differing[differing["chain"] < 0]
     return Chains(
         heads,
         chains.loc[chains.index.isin(to_make)],
@@ -289,6 +296,12 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
         settings_of,
         spans,
     )
+
+
+def _fingerprints(items: pd.DataFrame) -> IntArray:
+    """Return a hash of the columns of `COMPARED`."""
+    words = [items[name].to_numpy("int64") for name in (*INTERVAL, "is_stay", "digest")]
+    return mixed(*words, *(text_words(items[name]) for name in ("settings_id", "break_reason")))
 
 
 def _of_window(differing: pd.DataFrame, end_ms: int) -> pd.DataFrame:
@@ -413,7 +426,7 @@ def _settle(
         whole = wider[~cut]
         touching = _touching(chains, whole)["chain"]
         touching_chains = every_chain[every_chain.index.isin(touching)]
-        touching_items = _touching(old, whole)[list(old.columns)]
+        touching_items = _touching(old, whole)
         settled.append((heads[heads["chain"].isin(touching)], touching_chains, touching_items, read[~cut]))
         if not cut.any():
             heads, chains, items, spans = (pd.concat(parts) for parts in zip(*settled, strict=True))
@@ -482,13 +495,17 @@ def seams_of(heads: pd.DataFrame) -> Seams:
 
 
 def _touching(intervals: pd.DataFrame, spans: pd.DataFrame) -> pd.DataFrame:
-    joined = intervals.merge(spans, on="device_id")
-    overlaps = (joined["started_ms"] < joined["hi_ms"]) & (joined["ended_ms"] > joined["lo_ms"])
+    """Return those of the intervals that overlap the span of their device, if it has one."""
+    device = intervals["device_id"].to_numpy()
+    of_spans = spans["device_id"].to_numpy()
+    of = np.searchsorted(of_spans, device)
+    lo_ms, hi_ms = (np.append(spans[name].to_numpy(), -1)[of] for name in ("lo_ms", "hi_ms"))
+    started_ms, ended_ms = intervals["started_ms"].to_numpy(), intervals["ended_ms"].to_numpy()
+    overlaps = (started_ms < hi_ms) & (ended_ms > lo_ms)
     # What takes no time cannot overlap; it is inside, also at the edges.
-    inside = joined["started_ms"].between(joined["lo_ms"], joined["hi_ms"]) & (
-        joined["started_ms"] == joined["ended_ms"]
-    )
-    return joined[overlaps | inside]
+    inside = (started_ms == ended_ms) & (started_ms >= lo_ms) & (started_ms <= hi_ms)
+    touching: pd.DataFrame = intervals[(np.append(of_spans, -1)[of] == device) & (overlaps | inside)]
+    return touching
 
 
 def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:

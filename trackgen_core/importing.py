@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,11 +23,13 @@ from trackgen_core.database import (
     writing,
 )
 from trackgen_core.points import MS_PER_DAY, validate
-from trackgen_core.readers import Source, UnreadableFile, find_sources, read, recognise
+from trackgen_core.readers import Source, UnreadableFile, count_bytes, find_sources, read, recognise
 from trackgen_core.schema import devices, users
 from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
 
 COORDINATES: Final = ("time_ms", "lon", "lat")
+
+UNKNOWN: Final = "not a format that can be read"
 
 
 @dataclass
@@ -47,9 +50,10 @@ class FileReport:
 
 @dataclass
 class ImportReport:
-    """What became of all files; the numbers are sums over the files that were imported."""
+    """What became of all files, or would become; the numbers are sums over the files that were imported."""
 
     files: list[FileReport] = field(default_factory=list)
+    dry_run: bool = False
 
     def total(self, name: str) -> int:
         """Return the sum of `read`, `new`, `duplicate` or `rejected` over the files."""
@@ -72,7 +76,15 @@ class ImportReport:
             for file in self.files
         ]
         reasons, ignored = dict(self.counts("reasons")), dict(self.counts("ignored"))
-        return numbers | {"reasons": reasons, "ignored": ignored, "files": files}
+        return numbers | {"dry_run": self.dry_run, "reasons": reasons, "ignored": ignored, "files": files}
+
+
+class Progress(NamedTuple):
+    """How far an import is: the file that is being read, the share of all bytes and the number of rows read."""
+
+    file: FileReport
+    share: float
+    rows: int
 
 
 def import_paths(
@@ -82,7 +94,8 @@ def import_paths(
     user: str | None,
     device: str = "",
     format: str | None = None,
-    progress: Callable[[FileReport], None] = lambda file: None,
+    dry_run: bool = False,
+    progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ImportReport:
     """Import files, and the files in folders and archives.
 
@@ -96,8 +109,11 @@ def import_paths(
         Whose points they are, where the file does not say. A file that does not say, without a `user`, is unreadable.
     format : str, optional
         One of `readers.FORMATS`; by default it is recognised from the content.
+    dry_run : bool
+        Only say what would happen: everything is read and compared with what is stored and with the files before it,
+        but nothing is changed, and no other writer waits.
     progress : callable
-        Called with a file's report after each batch of its rows, and when it is done.
+        Called after each batch of a file's rows, and when the file is done.
 
     Returns
     -------
@@ -106,22 +122,31 @@ def import_paths(
     """
     # As in a file: blanks around a name are not part of it, and an empty name is none.
     user, device = (user or "").strip() or None, device.strip()
-    report = ImportReport()
-    for source in find_sources(paths):
-        file = FileReport(source.path)
-        report.files.append(file)
-        try:
-            file.format = format or recognise(source)
-            if file.format is None:
-                unknown = "not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec"
-                if source.explicit:
-                    raise UnreadableFile(f"{source.path}: {unknown}")
-                file.skipped = unknown
-            else:
-                _import_source(store, source, file, user, device, progress)
-        except UnreadableFile as error:
-            report.files[-1] = FileReport(source.path, file.format, error=str(error))
-        progress(report.files[-1])
+    report = ImportReport(dry_run=dry_run)
+    paths = list(paths)
+    all_bytes, bytes_done, rows_done = count_bytes(paths), 0, 0
+
+    def tell(file: FileReport) -> None:
+        share = (bytes_done + source.bytes_read) / all_bytes if all_bytes else 0.0
+        progress(Progress(file, min(1.0, share), rows_done + file.read))
+
+    with ExitStack() as stack:
+        forecast = stack.enter_context(_forecast(store)) if dry_run else None
+        for source in find_sources(paths):
+            file = FileReport(source.path)
+            report.files.append(file)
+            try:
+                file.format = None if source.aside else format or recognise(source)
+                if file.format is not None:
+                    _import_source(store, source, file, user, device, forecast, tell)
+                elif source.explicit:
+                    raise UnreadableFile(f"{source.path}: {UNKNOWN}")
+                else:
+                    file.skipped = source.aside or UNKNOWN
+            except UnreadableFile as error:
+                report.files[-1] = FileReport(source.path, file.format, error=str(error))
+            bytes_done, rows_done = bytes_done + source.size, rows_done + file.read
+            progress(Progress(report.files[-1], min(1.0, bytes_done / all_bytes) if all_bytes else 1.0, rows_done))
     return report
 
 
@@ -196,20 +221,40 @@ class Incoming:
             self.store.mark_touched(connection, touched)
             return int(touched["new"].sum())
 
-    def _find_devices(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return the ids of users and devices by their names; those that are new are added."""
-        names = {user for user, _ in self.owners}
+    def foresee(self, strangers: dict[tuple[str, str], int]) -> int:
+        """Return how many points `commit` would add, were it done with all that was foreseen before; change nothing.
+
+        Parameters
+        ----------
+        strangers : dict
+            Numbers for the devices that are not in the database; those that are new are added.
+        """
+        with self.connection.begin():
+            known = self._known_devices()[0]
+            for owner in self.owners.keys() - known.keys():
+                strangers.setdefault(owner, -1 - len(strangers))
+            device_ids = [known[owner][1] if owner in known else strangers[owner] for owner in self.owners]
+            fill(self.connection, "owners", {"owner": self.owners.values(), "device_id": device_ids})
+            analyze(self.connection, "incoming")
+            return self.connection.execute(text(_FORESEE)).rowcount
+
+    def _known_devices(self) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, int]]:
+        """Return the ids of users and devices by their names, and of users by theirs, as far as they are there."""
         wanted = (
             select(users.c.name, devices.c.name, users.c.user_id, devices.c.device_id)
             .select_from(users.outerjoin(devices))
-            .where(users.c.name.in_(names))
+            .where(users.c.name.in_({user for user, _ in self.owners}))
         )
+        rows = self.connection.execute(wanted).all()
+        found = {(user, device): (user_id, device_id) for user, device, user_id, device_id in rows}
+        return found, {user: user_id for user, _, user_id, _ in rows}
+
+    def _find_devices(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return the ids of users and devices by their names; those that are new are added."""
         while True:
-            rows = self.connection.execute(wanted).all()
-            found = {(user, device): (user_id, device_id) for user, device, user_id, device_id in rows}
-            user_ids = {user: user_id for user, _, user_id, _ in rows}
+            found, user_ids = self._known_devices()
             missing = [owner for owner in self.owners if owner not in found]
-            if unknown := sorted(names - set(user_ids)):
+            if unknown := sorted({user for user, _ in self.owners} - set(user_ids)):
                 self.connection.execute(insert_ignore(self.connection, users), [{"name": name} for name in unknown])
             elif missing:
                 new = [{"user_id": user_ids[user], "name": device} for user, device in missing]
@@ -218,16 +263,32 @@ class Incoming:
                 return found
 
 
+class _Forecast(NamedTuple):
+    """What a dry run keeps from file to file: a connection, with what was foreseen on it, and numbers for devices."""
+
+    connection: Connection
+    strangers: dict[tuple[str, str], int]
+
+
+@contextmanager
+def _forecast(store: Store) -> Iterator[_Forecast]:
+    with store.database.engine.connect() as connection:
+        with connection.begin():
+            connection.exec_driver_sql("DELETE FROM foreseen")
+        yield _Forecast(connection, {})
+
+
 def _import_source(
     store: Store,
     source: Source,
     file: FileReport,
     user: str | None,
     device: str,
-    progress: Callable[[FileReport], None],
+    forecast: _Forecast | None,
+    tell: Callable[[FileReport], None],
 ) -> None:
     assert file.format is not None
-    with store.database.engine.connect() as connection:
+    with nullcontext(forecast.connection) if forecast else store.database.engine.connect() as connection:
         incoming = Incoming(store, connection)
         for rows in read(source, file.format):
             owned = _with_owner(rows, source, user, device)
@@ -237,8 +298,8 @@ def _import_source(
             file.rejected += valid.rejected.total()
             file.reasons += valid.rejected
             file.ignored += valid.ignored
-            progress(file)
-        file.new = incoming.commit()
+            tell(file)
+        file.new = incoming.foresee(forecast.strangers) if forecast else incoming.commit()
         file.duplicate = file.read - file.rejected - file.new
 
 
@@ -283,6 +344,15 @@ _IMPROVE_OLD: Final = f"""
     )
     SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms), 0
     FROM improved JOIN devices USING (device_id) GROUP BY user_id, device_id, day
+    """
+_FORESEE: Final = f"""
+    INSERT INTO foreseen (device_id, time_ms, lon, lat)
+    SELECT o.device_id, i.time_ms, i.lon, i.lat FROM {_GROUPED}
+    WHERE NOT EXISTS (
+        SELECT 1 FROM points AS p
+        WHERE p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
+    )
+    ON CONFLICT DO NOTHING
     """
 _FIND_FRESH: Final = f"""
     INSERT INTO fresh (device_id, time_ms, lon, lat, altitude, accuracy, speed, is_new)

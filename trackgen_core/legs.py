@@ -109,7 +109,10 @@ def main_modes(legs: pd.DataFrame) -> pd.Series:
     Series
         By `chain`.
     """
-    times = legs.assign(ms=legs["ended_ms"] - legs["started_ms"], is_still=legs["mode"] == MODES[STATIONARY])
-    times = times.groupby(["chain", "mode"], sort=False).agg(ms=("ms", "sum"), is_still=("is_still", "first"))
-    ordered = times.reset_index("mode").sort_values(["is_still", "ms"], ascending=[True, False], kind="stable")
-    return ordered.groupby(level="chain")["mode"].first()
+    is_still = (legs["mode"] == MODES[STATIONARY]).to_numpy()
+    times = pd.DataFrame({"chain": legs["chain"], "mode": legs["mode"], "is_still": is_still})
+    times["ms"] = legs["ended_ms"] - legs["started_ms"]
+    times["ms"] = times.groupby(["chain", "mode"])["ms"].transform("sum")
+    # The longest first, and of those that took equally long the one that came first.
+    ordered = times.sort_values(["chain", "is_still", "ms"], ascending=[True, True, False], kind="stable")
+    return ordered.drop_duplicates("chain").set_index("chain")["mode"]

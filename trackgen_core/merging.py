@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from trackgen_core.geodesy import (
 from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
 from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_paths
+from trackgen_core.rests import is_pause, is_same_place
 from trackgen_core.segmentation import (
     BAND_COLUMNS,
     BREAK_REASONS,
@@ -44,7 +45,6 @@ from trackgen_core.segmentation import (
     break_reasons,
 )
 from trackgen_core.settings import Settings
-from trackgen_core.stays import is_pause, is_same_place
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
 STAY_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")
@@ -335,38 +335,48 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
 
 def _with_hops(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
     """Return `length_mm` and the `BAND_COLUMNS` of segments, each with the hop to it."""
-    band_ms = segments[list(BAND_COLUMNS)].to_numpy(copy=True)
+    band_ms = _stacked(segments, BAND_COLUMNS)
     joined = np.flatnonzero(seams.reason == NO_BREAK)
     hop_ms, hop_mm = seams.hop_ms[joined], seams.hop_mm[joined]
-    band_ms[joined, speed_bands(hop_ms, hop_mm)] += hop_ms
+    band_ms[speed_bands(hop_ms, hop_mm), joined] += hop_ms
     length_mm = segments["length_mm"].to_numpy(copy=True)
     length_mm[joined] += hop_mm
-    return {"length_mm": length_mm, **dict(zip(BAND_COLUMNS, band_ms.T, strict=True))}
+    return {"length_mm": length_mm, **dict(zip(BAND_COLUMNS, band_ms, strict=True))}
 
 
 def _climbs(segments: pd.DataFrame) -> IntArray:
     """Return the `CLIMB_COLUMNS` of segments, (8, k)."""
-    return segments[list(CLIMB_COLUMNS)].to_numpy().T
+    return _stacked(segments, CLIMB_COLUMNS)
+
+
+def _stacked(frame: pd.DataFrame, names: Sequence[str]) -> IntArray:
+    """Return columns of integers as a new array, a row each."""
+    return np.array([frame[name].to_numpy() for name in names])
 
 
 def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause: Mask) -> pd.DataFrame:
     """Return segments of one shared point each, the `side` ("first" or "last") of segment `of`, at a seam."""
     end = segments.iloc[of].reset_index(drop=True)
-    end = end.assign(day=segments["day"].to_numpy()[seam], number=-1, continues=0, points=0)
-    end["is_stay"] = pause[seam].astype(np.int64)
-    for name in ("ms", "lon", "lat"):
-        end[f"first_{name}"] = end[f"last_{name}"] = end[f"{side}_{name}"]
-    cm = end["start_cm" if side == "first" else "end_cm"]
-    end["start_cm"] = end["end_cm"] = cm
-    end[list(CLIMB_COLUMNS)] = _climb_at(cm.where(end["is_stay"] == 0))
-    end[["length_mm", *BAND_COLUMNS]] = 0
-    coordinates = np.column_stack([end["first_lon"], end["first_lat"]]).astype("<f8")
-    end[list(REST_COLUMNS)] = _rest_at(coordinates[:, 0], coordinates[:, 1])
-    words = (end["first_ms"], *coordinates.view("<i8").T, cm.fillna(np.iinfo("i4").min), end["is_stay"])
-    end["digest"] = mixed(*(np.array(word, np.int64) for word in words))
+    is_stay = pause[seam].astype(np.int64)
+    lon, lat = (end[f"{side}_{name}"].to_numpy() for name in ("lon", "lat"))
+    ms, cm = end[f"{side}_ms"].to_numpy(), end["start_cm" if side == "first" else "end_cm"]
+    words = (ms, *(np.ascontiguousarray(degrees, "<f8").view("<i8") for degrees in (lon, lat)))
+    digest = mixed(*words, cm.fillna(np.iinfo("i4").min).to_numpy("int64"), is_stay)
+    columns: dict[str, Any] = {
+        "day": segments["day"].to_numpy()[seam],
+        "number": -1,
+        "continues": 0,
+        "is_stay": is_stay,
+    }
+    columns |= dict.fromkeys(("points", "length_mm", *BAND_COLUMNS), 0)
+    columns |= {"start_cm": cm, "end_cm": cm, "digest": digest}
+    for which in ("first", "last"):
+        columns |= {f"{which}_ms": ms, f"{which}_lon": lon, f"{which}_lat": lat}
+    columns |= zip(CLIMB_COLUMNS, _climb_at(cm.where(is_stay == 0)).T, strict=True)
+    columns |= zip(REST_COLUMNS, _rest_at(lon, lat).T, strict=True)
+    end = end.assign(**columns)
     if "path" in end:
-        rests = end["is_stay"] == 1
-        end["path"] = [b"" if rest else pair.tobytes() for pair, rest in zip(coordinates, rests, strict=True)]
+        end["path"] = np.where(is_stay == 1, b"", np.asarray(_path_at(lon, lat)))
     return end
 
 
@@ -467,16 +477,18 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
 
 def _sums(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     """Add up ways that follow one another with the same key, given their start, end, length, and time by bands."""
-    begins = (rows[key].astype("int64").diff() != 0).any(axis=1)
-    folds = dict.fromkeys(key, "first") | {"started_ms": "first", "ended_ms": "last"}
-    folds |= dict.fromkeys(("length_mm", *BAND_COLUMNS), "sum")
-    sums: pd.DataFrame = rows.groupby(begins.cumsum()).agg(folds).reset_index(drop=True)
-    return sums
+    keys = rows[key].to_numpy("int64")
+    begins = np.append(True, (keys[1:] != keys[:-1]).any(axis=1))[: len(rows)]
+    first = np.flatnonzero(begins)
+    sums = {name: rows[name].to_numpy()[first] for name in (*key, "started_ms")}
+    sums["ended_ms"] = rows["ended_ms"].to_numpy()[np.append(first[1:], len(rows))[: len(first)] - 1]
+    sums |= {name: np.add.reduceat(rows[name].to_numpy(), first) for name in ("length_mm", *BAND_COLUMNS)}
+    return pd.DataFrame(sums)
 
 
 def _moving_ms(ways: pd.DataFrame) -> IntArray:
     """Return the time that was not spent in the slowest of the `BAND_COLUMNS`."""
-    moving_ms: IntArray = ways[list(BAND_COLUMNS[1:])].to_numpy().sum(axis=1)
+    moving_ms: IntArray = _stacked(ways, BAND_COLUMNS[1:]).sum(axis=0)
     return moving_ms
 
 
@@ -561,14 +573,11 @@ def day_shares(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
         One row a chain and local day, by `chain`: `local_day`, `points`, `length_mm`, `moving_ms`, and `gain_cm` and
         `loss_cm`, 0 where no altitude is known. A hop belongs to the day of its end.
     """
-    rows = pd.DataFrame(_with_hops(segments, seams)).assign(
-        chain=seams.chain,
-        local_day=segments["local_day"].to_numpy(),
-        points=segments["points"].to_numpy(),
-    )
-    first = np.flatnonzero((rows["chain"].diff() != 0) | (rows["local_day"].diff() != 0))
-    shares = rows.groupby(["chain", "local_day"], as_index=False)[["points", "length_mm", *BAND_COLUMNS]].sum()
-    shares["moving_ms"] = _moving_ms(shares)
+    chain, local_day = seams.chain, segments["local_day"].to_numpy()
+    first = np.flatnonzero(np.append(True, (np.diff(chain) != 0) | (np.diff(local_day) != 0))[: len(segments)])
+    ways = _with_hops(segments, seams) | {"points": segments["points"].to_numpy()}
+    shares = pd.DataFrame({name: np.add.reduceat(way, first) for name, way in ways.items()})
+    shares = shares.assign(chain=chain[first], local_day=local_day[first], moving_ms=_moving_ms(shares))
     first_day = np.flatnonzero(shares["chain"].diff() != 0)
     threshold = seams.climb_threshold_cm[first]
     of_days = join_at(_climbs(segments), first, threshold)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from trackgen_core.geodesy import FloatArray
+from trackgen_core.geodesy import GEOD, FloatArray
 
 _LITTLE_ENDIAN: Final = 1
 _POINT: Final = 1
@@ -30,7 +30,11 @@ def encode_path(coordinates: FloatArray) -> bytes:
     bytes
         A LineString, or a MultiLineString of the pieces where the path crosses the antimeridian.
     """
-    pieces = cut_at_antimeridian(coordinates)
+    return encode_lines(cut_at_antimeridian(coordinates))
+
+
+def encode_lines(pieces: Sequence[FloatArray]) -> bytes:
+    """Return the pieces of a path, each an (n, 2) array of lon and lat, as `encode_path` does."""
     lines = [
         struct.pack("<BII", _LITTLE_ENDIAN, _LINESTRING, len(piece)) + piece.astype("<f8").tobytes() for piece in pieces
     ]
@@ -42,7 +46,7 @@ def encode_path(coordinates: FloatArray) -> bytes:
 def encode_paths(coordinates: Collection[bytes]) -> list[bytes]:
     """Return the paths of tracks as `encode_path` does, given the bytes of their coordinates."""
     all_lon = np.frombuffer(b"".join(coordinates), "<f8")[::2]
-    ends = np.cumsum([len(path) // 16 for path in coordinates])
+    ends = np.cumsum([len(path) // 16 for path in coordinates], dtype=np.int64)
     # What leads from one track to the next counts too, and does no harm.
     hops = np.append(np.abs(np.diff(all_lon)) > 180, False).cumsum()
     crosses = np.diff(hops[ends - 1], prepend=0) > 0
@@ -77,9 +81,11 @@ def cut_at_antimeridian(coordinates: FloatArray) -> list[FloatArray]:
     """Cut a line where two neighbours lie more than 180 degrees of longitude apart (RFC 7946, 3.1.9).
 
     The crossing's latitude is interpolated linearly, which is how a map draws the line. A piece that would hold
-    a single vertex is left out: it says nothing that its neighbour does not.
+    a single vertex is left out: it says nothing that its neighbour does not. Where there are more columns than lon and
+    lat, they are NaN at the crossings, and such a piece stays, with its vertex twice.
     """
     lon, lat = coordinates[:, 0], coordinates[:, 1]
+    more = np.full((1, coordinates.shape[1] - 2), np.nan)
     hop = np.diff(lon)
     before = np.flatnonzero(np.abs(hop) > 180)
     if not len(before):
@@ -95,13 +101,62 @@ def cut_at_antimeridian(coordinates: FloatArray) -> list[FloatArray]:
         piece = coordinates[start:end]
         if i > 0:
             entry = np.array([[-edge[i - 1], cut_lat[i - 1]]])
-            piece = piece if np.array_equal(entry[0], piece[0]) else np.vstack([entry, piece])
+            piece = piece if np.array_equal(entry[0], piece[0, :2]) else np.vstack([np.hstack([entry, more]), piece])
         if i < len(before):
             leave = np.array([[edge[i], cut_lat[i]]])
-            piece = piece if np.array_equal(leave[0], piece[-1]) else np.vstack([piece, leave])
+            piece = piece if np.array_equal(leave[0], piece[-1, :2]) else np.vstack([piece, np.hstack([leave, more])])
+        if len(piece) == 1 and more.size:
+            piece = np.vstack([piece, np.hstack([piece[:, :2], more])])
         if len(piece) > 1:
             pieces.append(piece)
     if not pieces:
         # All points are one place on the antimeridian itself, told from both sides: one side will do.
         pieces = [np.column_stack([np.full(len(lon), lon[0]), lat])]
     return pieces
+
+
+def simplified(coordinates: FloatArray, tolerance_m: float) -> FloatArray:
+    """Leave out vertices of a line that lie within a distance of what is left, and keep both ends.
+
+    Parameters
+    ----------
+    coordinates : (n, 2+) float array
+        Longitude and latitude, and whatever else belongs to the vertices.
+    tolerance_m : float
+        How far from the new line, as a map of longitudes and latitudes draws it, a vertex may lie that is left out.
+
+    Returns
+    -------
+    (m, 2+) float array
+        Some of the rows.
+
+    Notes
+    -----
+    Douglas, D. and Peucker, T. (1973): Algorithms for the reduction of the number of points required to represent a
+    digitized line. Distances are measured around each vertex by itself, in metres on the ellipsoid, so that no
+    projection has to fit the whole line.
+    """
+    if len(coordinates) < 3 or tolerance_m <= 0:
+        return coordinates
+    lon, lat = np.unwrap(coordinates[:, 0], period=360), coordinates[:, 1]
+    sine = np.sin(np.radians(lat))
+    curvature = 1 - GEOD.es * sine**2
+    lon_m = np.radians(GEOD.a * np.cos(np.radians(lat)) / np.sqrt(curvature))  # metres in a degree, at each vertex
+    lat_m = np.radians(GEOD.a * (1 - GEOD.es) / curvature**1.5)
+    kept = np.zeros(len(lon), bool)
+    kept[[0, -1]] = True
+    stack = [(0, len(lon) - 1)]
+    while stack:
+        first, last = stack.pop()
+        inside = slice(first + 1, last)
+        x_scale, y_scale = lon_m[inside], lat_m[inside]
+        x, y = (lon[inside] - lon[first]) * x_scale, (lat[inside] - lat[first]) * y_scale
+        to_x, to_y = (lon[last] - lon[first]) * x_scale, (lat[last] - lat[first]) * y_scale
+        square = to_x**2 + to_y**2
+        share = np.divide(x * to_x + y * to_y, square, out=np.zeros_like(x), where=square > 0).clip(0, 1)
+        off = (x - share * to_x) ** 2 + (y - share * to_y) ** 2
+        if len(off) and off.max() > tolerance_m**2:
+            farthest = first + 1 + int(off.argmax())
+            kept[farthest] = True
+            stack += [(first, farthest), (farthest, last)]
+    return coordinates[kept]

@@ -39,6 +39,9 @@ POINT_DTYPES: Final = {
 """Columns of a frame of points: time in ms since the epoch (UTC), degrees (WGS84), altitude and accuracy in m,
 speed in m/s; NaN where unknown."""
 
+REFUSED: Final = "refused"
+"""A further column, if a reader has found positions that are no fixes: why, '' for all other rows."""
+
 
 def start_day() -> date:
     """Return the first day that may hold points: `TRACKGEN_START_DATE`, by default 2000-01-01.
@@ -96,7 +99,8 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
     ----------
     rows : DataFrame
         n rows as a reader delivers them: `time_ms` (`NO_TIME` where unreadable), `lon` and `lat` (NaN where
-        unreadable); `user`, `device`, `altitude`, `accuracy` and `speed` may hold missing values.
+        unreadable); `user`, `device`, `altitude`, `accuracy` and `speed` may hold missing values. They may have a
+        column `REFUSED`.
     now : int, optional
         The present instant in ms; by default the clock.
 
@@ -126,6 +130,9 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
     }
     rejected: Counter[str] = Counter()
     keep = np.ones(len(rows), bool)
+    if REFUSED in rows:
+        keep = rows[REFUSED].to_numpy() == ""
+        rejected.update(rows.loc[~keep, REFUSED])
     for reason, fault in faults.items():
         if count := int(np.count_nonzero(keep & fault)):
             rejected[reason] = count

@@ -28,8 +28,8 @@ from trackgen_core.legs import BY_HAND
 from trackgen_core.noise import NOISE_REASONS, find_noise
 from trackgen_core.pace import BANDS, find_pace, speed_bands
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date
+from trackgen_core.rests import find_stays, is_pause
 from trackgen_core.settings import Settings
-from trackgen_core.stays import find_stays, is_pause
 
 NO_BREAK: Final = 0
 BREAK_REASONS: Final = ("", "time_gap", "distance", "implausible_speed", "stay", "midnight", "split")

@@ -44,7 +44,7 @@ from trackgen_core.database import (
     fill,
     insert_ignore,
 )
-from trackgen_core.digests import mixed
+from trackgen_core.digests import mixed, text_words
 from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import LEG_DTYPES, STAY_DTYPES, TRACK_DTYPES
@@ -472,6 +472,31 @@ class Store:
         with self.read() as connection:
             return fetch_frame(connection, query, dtypes)
 
+    def fixes_beside(self, connection: Connection, track: Any) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: ANN401
+        """Return the fix before a track (a row of `find_tracks`) and the one after it, of those that are not set aside.
+
+        Returns
+        -------
+        before, after : DataFrame
+            `time_ms`, `lon`, `lat`: a row, or none.
+        """
+        dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64"}
+        key = [points.c[name] for name in dtypes]
+        first = tuple_(track.started_ms, track.start_lon, track.start_lat)
+        last = tuple_(track.ended_ms, track.end_lon, track.end_lat)
+        query = (
+            select(*key)
+            .select_from(points.outerjoin(noise, _same_point))
+            .where(points.c.device_id == track.device_id, noise.c.reason.is_(None))
+            .limit(1)
+        )
+        before = query.where(points.c.time_ms <= track.started_ms, tuple_(*key) < first)
+        after = query.where(points.c.time_ms >= track.ended_ms, tuple_(*key) > last)
+        return (
+            fetch_frame(connection, before.order_by(*(column.desc() for column in key)), dtypes),
+            fetch_frame(connection, after.order_by(*key), dtypes),
+        )
+
     def read_all_points(
         self,
         names: Collection[str] | None = None,
@@ -774,11 +799,10 @@ class Store:
             .order_by(segments.c.device_id, segments.c.day, segments.c.number)
         )
         frames = fetch_columns(connection, query, dtypes)
-        found = pd.concat([empty_segments()[[*dtypes]], *frames], ignore_index=True)
-        lo, hi = (
-            found["device_id"].map(spans.set_index("device_id")[name]).to_numpy() // MS_PER_DAY
-            for name in ("lo_ms", "hi_ms")
-        )
+        found = pd.concat([*frames] or [empty_segments()[[*dtypes]]], ignore_index=True)
+        spans = spans.sort_values("device_id")
+        of = np.searchsorted(spans["device_id"].to_numpy(), found["device_id"].to_numpy())
+        lo, hi = (spans[name].to_numpy()[of] // MS_PER_DAY for name in ("lo_ms", "hi_ms"))
         touching = (found["day"].to_numpy() >= lo) & (found["day"].to_numpy() <= hi)
         return found if touching.all() else found[touching].reset_index(drop=True)
 
@@ -1197,10 +1221,8 @@ _same_point = and_(*(points.c[name] == noise.c[name] for name in ("device_id", "
 
 def signatures(segments: pd.DataFrame) -> pd.Series:
     """Return, by the `_keys` of days of devices, what tells their segments from others."""
-    codes, settings_ids = pd.factorize(segments["settings_id"])
-    settings = np.array([int(settings_id, 16) for settings_id in settings_ids], np.uint64).view(np.int64)
     words = (segments[name].to_numpy("int64") for name in ("number", "digest"))
-    return pd.Series(mixed(*words, settings[codes]), _keys(segments)).groupby(level=0).sum()
+    return pd.Series(mixed(*words, text_words(segments["settings_id"])), _keys(segments)).groupby(level=0).sum()
 
 
 def version_ms(version: int) -> int:

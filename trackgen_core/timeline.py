@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from sqlalchemy import Connection
 
 from trackgen_core.generation import Window, chains_of, compare_chains, seams_of, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
 from trackgen_core.legs import main_modes
 from trackgen_core.merging import TOUCHING, Seams, connect, find_chains, find_legs, is_track
 from trackgen_core.points import MS_PER_DAY
-from trackgen_core.segmentation import BREAK_REASONS, empty_segments, segment
+from trackgen_core.segmentation import BREAK_REASONS, break_reasons, empty_segments, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
@@ -30,6 +31,10 @@ LINE_DTYPES: Final = {
 }
 """Columns of a time line. `kind` is track, stay, gap, or point (left over, alone between two breaks); `mode` is how
 most of a track was done, and missing of the others."""
+
+
+FIRST_FIX: Final = "first fix of this device"
+"""Why a track begins whose break reason is `start`."""
 
 
 def timeline(store: Store, names: Collection[str] | None, lo_day: int, hi_day: int) -> pd.DataFrame:
@@ -209,6 +214,45 @@ def explain(reason: int, hop_ms: int, hop_mm: int, settings: Settings, *, is_sta
         "midnight": f"midnight in {settings.timezone}",
         "split": "split by hand",
     }[BREAK_REASONS[reason]]
+
+
+def why(store: Store, connection: Connection, track: Any, settings: Settings) -> tuple[str, str]:  # noqa: ANN401
+    """Say in words why a track begins and ends where it does.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    connection : Connection
+        A transaction that reads.
+    track : row
+        A track as `Store.find_tracks` returns it, from `itertuples`.
+    settings : Settings
+        Those of its user.
+    """
+    before, after = store.fixes_beside(connection, track)
+    began, ended = FIRST_FIX, "nothing was recorded after it"
+    if len(before):
+        hop = _hop(before.to_numpy()[0], (track.started_ms, track.start_lon, track.start_lat))
+        began = explain(BREAK_REASONS.index(track.break_reason), *hop, settings, is_stay=False)
+    if len(after):
+        hop_ms, hop_mm = _hop((track.ended_ms, track.end_lon, track.end_lat), after.to_numpy()[0])
+        span = pd.DataFrame({"device_id": [track.device_id], "lo_ms": track.ended_ms, "hi_ms": track.ended_ms})
+        items = store.item_heads(connection, span)
+        next_items = items[(items["started_ms"] == track.ended_ms) & (items["item_id"] != track.track_id)]
+        if len(next_items):  # what begins with the fix with which the track ends
+            reason, is_stay = next_items[["break_reason", "is_stay"]].iloc[-1]
+            ended = explain(BREAK_REASONS.index(reason), hop_ms, hop_mm, settings, is_stay=bool(is_stay))
+        else:
+            (code,) = break_reasons(np.array([hop_ms]), np.array([hop_mm]), settings)
+            ended = explain(int(code), hop_ms, hop_mm, settings, is_stay=False)
+    return began, ended
+
+
+def _hop(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
+    """Return ms and mm from one fix to another, given time, lon and lat of each."""
+    (length_mm,) = pair_lengths_mm(*(np.array([degrees], np.float64) for degrees in (*one[1:], *other[1:])))
+    return int(other[0] - one[0]), int(length_mm)
 
 
 def _minutes(ms: int) -> str:

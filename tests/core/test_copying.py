@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import postgres
+from tests.effort import examples
 from trackgen_core.copying import NO_INT, break_off, copy_in, copy_out
 
 pytestmark = pytest.mark.xdist_group("postgresql")
@@ -41,7 +42,7 @@ def out(connection: psycopg.Connection, dtypes: dict[str, str], rows: int = 3) -
     return list(copy_out(connection, f"SELECT {', '.join(dtypes)} FROM kept ORDER BY number", dtypes, rows))
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROWS, min_size=1, max_size=8), st.integers(1, 9))
 def test_columns_come_back(connection: psycopg.Connection, rows: list[tuple], at_once: int) -> None:
     frame = pd.DataFrame(rows, columns=[*DTYPES]).astype(DTYPES)

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackgen_core.export import CSV_COLUMNS, FORMATS, decimal_texts, export_tracks, in_units, plain_decimal, xml_text
+from trackgen_core.export import CSV_COLUMNS, FORMATS, export_tracks
+from trackgen_core.export.columns import decimal_texts, in_units, plain_decimal
+from trackgen_core.export.xml import xml_text
 from trackgen_core.paths import decode_path, encode_path
 
 GPX = "{http://www.topografix.com/GPX/1/1}"
@@ -221,8 +223,8 @@ def test_gpx_of_a_track_whose_points_are_gone():
     assert [child.tag for child in trk] == [f"{GPX}name", f"{GPX}desc"]
 
 
-def test_only_gpx_asks_for_points():
-    for format in set(FORMATS) - {"gpx"}:
+def test_only_those_who_show_points_ask_for_them():
+    for format in set(FORMATS) - {"gpx", "mfjson"}:
         export(format, make_tracks(), points_of=lambda track: pytest.fail("asked"))
 
 
@@ -283,5 +285,5 @@ def test_what_is_written_does_not_wait_for_the_last_batch(format):
 
 
 def test_a_format_that_does_not_exist():
-    with pytest.raises(ValueError, match="'kml'; there are: csv, geojson, gpx, parquet"):
-        export_tracks([], io.BytesIO(), "kml", points_of=make_points)
+    with pytest.raises(ValueError, match="'shp' of tracks; there are: csv, geojson, gpx, kml, mfjson, parquet"):
+        export_tracks([], io.BytesIO(), "shp", points_of=make_points)

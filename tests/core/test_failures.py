@@ -19,6 +19,7 @@ from hypothesis.strategies import DataObject
 from sqlalchemy import exc
 
 from tests import reference, strategies, world
+from tests.effort import examples
 from tests.reference import Point, Track
 from tests.strategies import DAY_MS, MINUTE_MS
 from trackgen_core import database, generation, parallel
@@ -331,7 +332,7 @@ def test_halves_hold_the_window_and_nothing_else() -> None:
     assert Window(DAY, DAY + 1, (3,)).halves() == (Window(DAY, DAY, (3,)), Window(DAY + 1, DAY + 1, (3,)))
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=examples(6), deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=strategies.cases(), data=st.data())
 def test_exactly_the_bad_days_fail(case: tuple[list[Point], dict[str, Settings]], data: DataObject) -> None:
     points, some = case

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
+from tests.effort import examples
 from tests.reference import Point
 from tests.strategies import DAY_MS, MINUTE_MS
 from trackgen_core import generation
@@ -44,8 +45,8 @@ from trackgen_core.segmentation import BREAK_REASONS, NO_BREAK, break_reasons, s
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
-patient = hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-slow = hypothesis_settings(patient, max_examples=15)
+patient = hypothesis_settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(patient, max_examples=examples(8))
 
 NOON = 19_800 * DAY_MS + DAY_MS // 2
 

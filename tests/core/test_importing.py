@@ -19,14 +19,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests import reference, world
+from tests.effort import examples
 from tests.reference import Point
-from trackgen_core.importing import FileReport, ImportReport, import_paths
+from trackgen_core.importing import FileReport, ImportReport, Progress, import_paths
 from trackgen_core.points import MAX_FUTURE_MS, POINT_DTYPES, validate
 from trackgen_core.readers import columns
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
-patient = hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+patient = hypothesis_settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 
 T0 = 1714557600  # 2024-05-01T10:00:00Z
 HEADER = "timestamp,lon,lat"
@@ -203,7 +204,7 @@ def test_a_file_that_breaks_off_after_many_batches_leaves_nothing(
     rows = "".join(f"u{i},d{i},{T0 + i},8.5,47.1\n" for i in range(40))
     bad = save(tmp_path, f'user,device,{HEADER}\n{rows}u9,"d9', "bad.csv")
     seen: list[int] = []
-    report = import_paths(store, [bad], user=None, progress=lambda file: seen.append(file.read))
+    report = import_paths(store, [bad], user=None, progress=lambda progress: seen.append(progress.file.read))
     assert report.failed
     assert max(seen) > 30
     assert_nothing(store)
@@ -597,7 +598,7 @@ def listed(store: Store) -> list[tuple[int, int]]:
 def test_progress_is_told_after_every_batch(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "BATCH_ROWS", 4)
     told: list[int] = []
-    import_paths(store, [save(tmp_path, GOOD)], user="anna", progress=lambda file: told.append(file.read))
+    import_paths(store, [save(tmp_path, GOOD)], user="anna", progress=lambda progress: told.append(progress.file.read))
     assert told == [4, 8, 10, 10]
 
 
@@ -617,3 +618,87 @@ def test_what_is_stored_is_what_was_measured_to_the_last_bit(store: Store, tmp_p
     bring(store, save(tmp_path, "\n".join([HEADER, *rows])))
     stored = [row[2:4] for row in sorted(world.rows(store, "points"), key=lambda row: row[1])]
     assert stored == list(zip(lon.tolist(), lat.tolist(), strict=True))
+
+
+# What an import would do, and how far it is
+
+
+OWNED_ROWS = st.lists(
+    st.tuples(st.sampled_from(["anna", "bob"]), st.sampled_from(["", "a"]), st.integers(0, 5)), max_size=6
+)
+SOME_FILES = st.lists(st.tuples(OWNED_ROWS, st.booleans()), min_size=1, max_size=4)
+
+
+Row = tuple[str, str, int]
+File = tuple[list[Row], bool]
+
+
+def said(report: ImportReport) -> dict[str, object]:
+    return {name: value for name, value in report.as_json().items() if name != "dry_run"}
+
+
+@hypothesis_settings(max_examples=examples(20), deadline=None, suppress_health_check=list(HealthCheck))
+@given(there=OWNED_ROWS, files=SOME_FILES)
+def test_a_dry_run_says_what_an_import_will_do_and_changes_nothing(there: list[Row], files: list[File]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = world.open_store(Path(folder))
+        if there:
+            bring(store, save(Path(folder), table_of(there), "there.csv"))
+        paths = [
+            save(Path(folder), table_of(rows) + ('"' if broken else ""), f"{number}.csv")
+            for number, (rows, broken) in enumerate(files)
+        ]
+        before = {table: world.rows(store, table) for table in TABLES}
+        forecasts = [import_paths(store, paths, user=None, dry_run=True) for _ in range(2)]
+        assert {table: world.rows(store, table) for table in TABLES} == before
+        assert [forecast.as_json()["dry_run"] for forecast in forecasts] == [True, True]
+        happened = bring(store, *paths, user=None)
+        assert [said(forecast) for forecast in forecasts] == [said(happened)] * 2
+
+
+def table_of(rows: list[Row]) -> str:
+    lines = (f"{user},{device},{T0 + minute * 60},8.5,47.1" for user, device, minute in rows)
+    return "\n".join([f"user,device,{HEADER}", *lines, "anna,,soon,8.5,47.1\n"])
+
+
+def test_a_dry_run_lets_others_write(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BATCH_ROWS", 4)
+    other = world.open_store(tmp_path)
+    points = [Point("bob", "", T0 * 1000 + i, 8.5, 47.1, None, None) for i in range(4)]
+    added: list[int] = []
+    import_paths(
+        store,
+        [save(tmp_path, GOOD)],
+        user="anna",
+        dry_run=True,
+        progress=lambda progress: added.append(world.add(other, [points[len(added)]])),
+    )
+    assert added == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("packed", ["plain", "gz", "zip", "zip of gz"])
+def test_progress_goes_by_the_bytes_of_all_files(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    monkeypatch.setattr(columns, "BATCH_ROWS", 500)
+    rng = random.Random(3)
+    rows = [f"{T0 + i},{rng.uniform(8, 9)},{rng.uniform(47, 48)}" for i in range(20_000)]
+    texts = ["\n".join([HEADER, *part]).encode() for part in (rows[:15_000], rows[15_000:])]
+    for number, text in enumerate(texts):
+        data = gzip.compress(text) if packed.endswith("gz") else text
+        if packed.startswith("zip"):
+            with zipfile.ZipFile(tmp_path / "a.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(f"{number}.csv", data)
+        else:
+            save(tmp_path / "in", data, f"{number}.csv")
+    folder = tmp_path / ("a.zip" if packed.startswith("zip") else "in")
+    told: list[Progress] = []
+    import_paths(store, [folder], user="anna", dry_run=True, progress=told.append)
+    shares = [progress.share for progress in told]
+    assert shares == sorted(shares)
+    assert [progress.rows for progress in told][-1] == 20_000
+    assert 0.99 < shares[-1] <= 1
+    # A file is read ahead by some buffers, which is much for one so small; three quarters of it are the first.
+    assert len({round(share, 3) for share in shares}) > 4
+    (end_of_first,) = {p.share for p in told if p.file.path.endswith("0.csv") and p.rows == 15_000}
+    assert end_of_first == pytest.approx(0.75, abs=0.01)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
+from tests.effort import examples
 from tests.scenarios import SCENARIOS, Scenario, assert_expected
 from trackgen_core.settings import make_settings
 
 slow = hypothesis_settings(
-    max_examples=8,
+    max_examples=examples(5),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

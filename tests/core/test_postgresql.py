@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests import postgres, strategies, world
-from tests.core import test_law, test_rest
+from tests.core import test_importing, test_law, test_rest
+from tests.effort import examples
 from trackgen_core import demo
 from trackgen_core.database import Database, DatabaseError
 from trackgen_core.importing import add_points
@@ -23,7 +24,9 @@ from trackgen_core.store import Store
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
-few = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+few = settings(
+    max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+)
 
 test_breaks = few(
     given(strategies.cases(), st.data())(
@@ -36,6 +39,11 @@ test_deleting_points = few(
 test_stays_legs_and_edits = few(
     given(strategies.lives(), strategies.settings_of_rest(), st.data())(
         test_rest.test_any_order_of_arrival_and_any_grouping_give_the_reference.hypothesis.inner_test
+    )
+)
+test_dry_runs = few(
+    given(there=test_importing.OWNED_ROWS, files=test_importing.SOME_FILES)(
+        test_importing.test_a_dry_run_says_what_an_import_will_do_and_changes_nothing.hypothesis.inner_test
     )
 )
 

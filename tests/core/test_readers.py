@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from trackgen_core.points import NO_TIME, POINT_DTYPES, validate
 from trackgen_core.readers import (
     BATCH_ROWS,
@@ -611,7 +612,7 @@ def test_geojson_sequences(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a": 1}', "[1, 2]", '{"locations": [{"type": "Point"}]}', '"FeatureCollection"', '{"type": "Topology"}', "{"],
+    ['{"a": 1}', "[1, 2]", '{"places": [{"type": "Point"}]}', '"FeatureCollection"', '{"type": "Topology"}', "{"],
 )
 def test_json_that_is_no_geojson(tmp_path: Path, text: str) -> None:
     source = save(tmp_path, text, "a.json")
@@ -648,7 +649,7 @@ def test_geojson_batches_and_chunks_do_not_matter(
     text = json.dumps({"features": features, "n": 1, "type": "FeatureCollection"}, indent=indent, ensure_ascii=ascii_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "BATCH_ROWS", batch)
-        patch.setattr("trackgen_core.readers.geojson.CHUNK_CHARS", chunk)
+        patch.setattr("trackgen_core.readers.values.CHUNK_CHARS", chunk)
         found = rows_of(save(folder, text), "geojson")
     assert found["time_ms"].tolist() == [row[0] for row in rows]
     assert found["lon"].tolist() == [row[1] for row in rows]
@@ -866,7 +867,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=examples(100))
 @given(st.binary(max_size=200) | damaged(), st.sampled_from(["a.csv", "a"]))
 @example(b'{"type":"Feature","properties":{"note":' + b"1" * 5000 + b"}}", "a")
 @example(b"PK\x03\x04", "a.zip")

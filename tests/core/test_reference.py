@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.reference import (
     Edit,
     Leg,
@@ -49,7 +50,7 @@ from tests.scenarios import (
 from tests.strategies import DAY_MS, cases, groupings, histories, settings, trickles
 from trackgen_core.settings import Settings
 
-patient = hypothesis.settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = hypothesis.settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def outcome(scenario: Scenario, points: tuple[Point, ...]) -> tuple[list[Track], int]:

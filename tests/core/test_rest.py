@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
+from tests.effort import examples
 from tests.reference import Timeline
 from tests.scenarios import STAYS_AND_NOISE, Scenario, assert_expected, ride
 from trackgen_core.points import MS_PER_DAY
@@ -20,7 +21,7 @@ from trackgen_core.store import Store
 from trackgen_core.timeline import compare, preview, timeline
 from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_legs, wrong_tracks
 
-slow = hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis_settings(max_examples=examples(5), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def line_of(store: Store, expected_leftover: Timeline) -> Timeline:

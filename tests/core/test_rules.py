@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, given
 
+from tests.effort import examples
 from tests.reference import Point, Stay, Track, break_between, distinct, half_away, timeline, tracks
 from tests.scenarios import (
     BREAKS_ALONE,
@@ -35,7 +36,7 @@ from trackgen_core.settings import Settings, make_settings
 
 BY_BREAKS = Settings(**BREAKS_ALONE)
 
-patient = hypothesis.settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = hypothesis.settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 # The scenarios

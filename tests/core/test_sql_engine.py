@@ -18,6 +18,7 @@ from hypothesis.strategies import DataObject
 
 from tests import postgres, strategies, world
 from tests.command_line import run, trackgen
+from tests.effort import examples
 from tests.scenarios import MINUTE, SCENARIOS, STAYS_AND_NOISE, at, fix, ride
 from trackgen_core.database import Database, DatabaseError, bulk_insert
 from trackgen_core.merging import TRACK_DTYPES
@@ -29,7 +30,10 @@ from trackgen_core.store import Store
 pytestmark = pytest.mark.xdist_group("postgresql")
 
 few = settings(
-    max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=examples(4),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
 )
 
 

@@ -22,6 +22,7 @@ from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
 from tests.dagster.homes import embedded_instance
+from tests.effort import examples
 from tests.reference import Point
 from tests.scenarios import SCENARIOS, Scenario, assert_expected
 from trackgen_core import generation
@@ -176,7 +177,7 @@ def test_scenarios_in_any_grouping_of_days(grouping: str, instance: dg.DagsterIn
 
 
 @hypothesis_settings(
-    max_examples=5,
+    max_examples=examples(3),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

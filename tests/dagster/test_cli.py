@@ -324,8 +324,27 @@ def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_pa
         "  rejected 1: no readable time",
         "  rejected 2: position exactly 0, 0",
         "  accuracy ignored 1 times: no possible value",
-        f"  skipped {folder / 'README'}: not a format that can be read: CSV, GPX, GeoJSON or OwnTracks .rec",
+        f"  skipped {folder / 'README'}: not a format that can be read",
     ]
+
+
+def test_import_says_beforehand_what_it_would_do(home: Path, tmp_path: Path) -> None:
+    locations = [{"latitudeE7": 471000000 + i, "longitudeE7": 85000000, "timestampMs": "1714557600000"} for i in (0, 1)]
+    records = save(tmp_path, json.dumps({"locations": [*locations, {}]}), "Records.json")
+    point = save(tmp_path, "ts,lon,lat\n1714557600000,8.5,47.1\n", "b.csv")
+    args = ("import", records, point, "--user", "carl", "--dry-run")
+    assert trackgen(home, *args).splitlines() == [
+        "read 4  new 2  duplicate 1  rejected 1",
+        "  rejected 1: no readable time",
+        f"  {records} (google): read 3  new 2  duplicate 0  rejected 1",
+        f"  {point} (csv): read 1  new 0  duplicate 1  rejected 0",
+        "Nothing was changed: this was a dry run.",
+    ]
+    assert "no such user: carl" in fails(home, "settings", "show", "--user", "carl")
+    forecast = json.loads(trackgen(home, *args, "--json"))
+    report = json.loads(trackgen(home, *args[:-1], "--json"))
+    assert (forecast.pop("dry_run"), report.pop("dry_run")) == (True, False)
+    assert forecast == report
 
 
 def test_import_takes_a_file_whole_or_not_at_all(home: Path, tmp_path: Path) -> None:

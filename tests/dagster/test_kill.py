@@ -19,6 +19,7 @@ import pytest
 
 from tests.command_line import clean_environment, trackgen
 from tests.dagster.homes import embedded_instance
+from tests.effort import examples
 from trackgen_core.database import Database
 from trackgen_core.demo import write_demo
 from trackgen_core.points import MS_PER_DAY, day_date
@@ -26,8 +27,8 @@ from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 from trackgen_dagster.instance import UNFINISHED
 
-HOMES = 2
-KILLS_PER_HOME = 5
+HOMES = examples(2)
+KILLS_PER_HOME = 3
 WORKERS_DIE_WITHIN_S = 5.0
 FILES = ("ada-phone.csv", "ada-watch.csv", "chloe-phone.csv")
 
@@ -37,7 +38,8 @@ pytestmark = pytest.mark.xdist_group("kill")  # its fixtures are dear: one proce
 
 WORKERS_AT_ONCE = (
     "-c",
-    "from trackgen_core import generation, parallel; parallel.TRIAL_S = 0; generation.POINTS_PER_WINDOW = 1\n"
+    "from trackgen_core import generation, parallel; parallel.TRIAL_S = 0; "
+    "generation.POINTS_PER_WINDOW = {'segments': 1, 'tracks': 1}\n"
     "from trackgen_dagster.cli import main; main()",
 )
 """The command line, but with workers for any work, however little, and a window for every day."""

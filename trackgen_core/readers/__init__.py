@@ -2,7 +2,8 @@
 
 `find_sources` finds the files, `recognise` tells their format, `read` delivers their rows in batches, with the
 columns of `POINT_DTYPES`. A row that cannot be understood has no time or no place, so that `points.validate` counts
-it; a file that cannot be read to its end raises `UnreadableFile`. No file is ever held in memory as a whole.
+it, and a position that is no fix says so in a column `points.REFUSED`; a file that cannot be read to its end raises
+`UnreadableFile`. No file is ever held in memory as a whole.
 
 To add a format, write a module with `read(source)` and a test of its first bytes, and name both here.
 """
@@ -14,11 +15,11 @@ from typing import Final
 
 import pandas as pd
 
-from trackgen_core.readers import csv, geojson, gpx, owntracks
+from trackgen_core.readers import csv, dawarich, geojson, google, gpx, home_assistant, owntracks, traccar
 from trackgen_core.readers.columns import BATCH_ROWS
-from trackgen_core.readers.sources import LATIN_1, Source, UnreadableFile, encoding_of, find_sources
+from trackgen_core.readers.sources import LATIN_1, Source, UnreadableFile, count_bytes, encoding_of, find_sources
 
-__all__ = ["BATCH_ROWS", "FORMATS", "Source", "UnreadableFile", "find_sources", "read", "recognise"]
+__all__ = ["BATCH_ROWS", "FORMATS", "Source", "UnreadableFile", "count_bytes", "find_sources", "read", "recognise"]
 
 SNIFF_BYTES: Final = 1 << 16
 
@@ -27,6 +28,19 @@ _READERS: Final[dict[str, Callable[[Source], Iterator[pd.DataFrame]]]] = {
     "gpx": gpx.read,
     "geojson": geojson.read,
     "owntracks": owntracks.read,
+    "google": google.read,
+    "dawarich": dawarich.read,
+    "traccar": traccar.read,
+    "home-assistant": home_assistant.read,
+}
+
+_TEXTS: Final[dict[str, Callable[[str], bool]]] = {
+    "owntracks": owntracks.recognises,
+    "geojson": geojson.recognises,
+    "google": google.recognises,
+    "dawarich": dawarich.recognises,
+    "traccar": traccar.recognises,
+    "home-assistant": home_assistant.recognises,
 }
 
 FORMATS: Final = tuple(_READERS)
@@ -55,10 +69,9 @@ def recognise(source: Source) -> str | None:
     text = head.decode(encoding_of(head), LATIN_1)
     if "\0" in text:
         return None
-    if owntracks.recognises(text):
-        return "owntracks"
-    if geojson.recognises(text):
-        return "geojson"
+    for name, recognises in _TEXTS.items():
+        if recognises(text):
+            return name
     return "csv" if csv.recognises(text, source.path) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final, TypeVar
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trackgen_core.points import MS_PER_DAY, NO_TIME, POINT_DTYPES
+from trackgen_core.points import MS_PER_DAY, NO_TIME, POINT_DTYPES, REFUSED
 
 BATCH_ROWS: Final = 50_000
 """The most rows in one frame: enough for whole-column work to pay, little enough to be a few MB."""
@@ -48,10 +48,17 @@ _ISO_TIME = (
     r"\s*(?:[Zz]|UTC|GMT|(?P<sign>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d)?)?$"
 )
 
+_DECIMAL: Final = re.compile(_NUMBER, re.ASCII)
+
 T = TypeVar("T")
 
 Fix = tuple[str | None, float, float, float, float, float, str | None, str | None]
 """One fix of a JSON document: time as text, lon, lat, altitude, accuracy, speed, user, device."""
+
+Refusal = str
+"""A position of a JSON document that is no fix: the reason."""
+
+_NOTHING: Final[Fix] = (None, math.nan, math.nan, math.nan, math.nan, math.nan, None, None)
 
 
 def plain_name(name: str) -> str:
@@ -169,6 +176,11 @@ def to_number(value: object) -> float:
         return math.nan
 
 
+def to_decimal(value: object) -> float:
+    """Return a number of a JSON document whose writer puts some numbers into texts."""
+    return float(value) if isinstance(value, str) and _DECIMAL.match(value) else to_number(value)
+
+
 def to_time_text(value: object) -> str | None:
     """Return a time of a JSON document, which may be a text or a number, as `parse_times` reads it."""
     if isinstance(value, str):
@@ -181,10 +193,12 @@ def to_name(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
-def frame_of_fixes(fixes: list[Fix]) -> pd.DataFrame:
-    """Return the frame of fixes that a JSON document holds."""
-    time, lon, lat, altitude, accuracy, speed, user, device = zip(*fixes, strict=True)
-    return make_frame(
+def frame_of_fixes(fixes: Sequence[Fix | Refusal]) -> pd.DataFrame:
+    """Return the frame of fixes that a JSON document holds; with a column `REFUSED` if it holds refusals."""
+    refused = [fix if isinstance(fix, str) else "" for fix in fixes]
+    rows = [_NOTHING if isinstance(fix, str) else fix for fix in fixes]
+    time, lon, lat, altitude, accuracy, speed, user, device = zip(*rows, strict=True)
+    frame = make_frame(
         parse_times(to_texts(time)),
         np.array(lon, np.float64),
         np.array(lat, np.float64),
@@ -194,6 +208,7 @@ def frame_of_fixes(fixes: list[Fix]) -> pd.DataFrame:
         user=to_texts(user),
         device=to_texts(device),
     )
+    return frame.assign(**{REFUSED: refused}) if any(refused) else frame
 
 
 def _where(mask: pa.BooleanArray, texts: pa.StringArray) -> pa.StringArray:

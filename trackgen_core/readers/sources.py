@@ -6,11 +6,12 @@ import codecs
 import io
 import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from gzip import BadGzipFile, GzipFile
@@ -25,6 +26,11 @@ ZIP_MAGICS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 """How a zip archive begins: with a first member, or with the end of an archive that has none."""
 
 BUFFER_BYTES: Final = 1 << 17
+
+_DAWARICH: Final = re.compile(rb'^\s*\{\s*"counts"')
+"""How `data.json` of an old export of Dawarich begins."""
+
+ORIGINAL: Final = "Dawarich once imported it; its points are in this archive as well"
 
 
 class UnreadableFile(ValueError):
@@ -44,11 +50,24 @@ class Source:
         How to show it: `trip.gpx.gz`, `backup.zip/2024/a.gpx`.
     explicit : bool
         Whether the user named it, rather than a folder or an archive that contains it.
+    size : int
+        How many bytes it takes on disk, compressed as it is.
+    aside : str, optional
+        Why it is not to be read, although it may hold points.
     """
 
     path: str
     explicit: bool
     _open: Callable[[], IO[bytes]] = field(repr=False, compare=False)
+    size: int = 0
+    aside: str | None = None
+    _length: int = 0
+    _meter: _Meter = field(default_factory=lambda: _Meter(), repr=False, compare=False)
+
+    @property
+    def bytes_read(self) -> int:
+        """How many of its bytes on disk have been read since it was last opened."""
+        return round(self.size * self._meter.share)
 
     def open(self) -> BinaryIO:
         """Open the decompressed bytes, from the start at each call.
@@ -67,7 +86,8 @@ class Source:
             except BaseException:
                 stream.close()
                 raise
-        return io.BufferedReader(_Stream(self.path, layers), BUFFER_BYTES)
+        self._meter.share = 0.0
+        return io.BufferedReader(_Stream(self.path, layers, self._length, self._meter), BUFFER_BYTES)
 
 
 def find_sources(paths: Iterable[Path]) -> Iterator[Source]:
@@ -86,7 +106,18 @@ def find_sources(paths: Iterable[Path]) -> Iterator[Source]:
         archive) is a source as well, whose `open` says why: the other paths can still be read.
     """
     for path in paths:
-        yield from _find(path, explicit=True)
+        for file, error in _files(path):
+            yield from _sources(file, error, explicit=file is path)
+
+
+def count_bytes(paths: Iterable[Path]) -> int:
+    """Return how many bytes the files take that `find_sources` finds; what cannot be looked at counts as none."""
+    total = 0
+    for path in paths:
+        for file, _ in _files(path):
+            with suppress(OSError):
+                total += file.stat().st_size
+    return total
 
 
 def open_text(source: Source) -> io.TextIOWrapper:
@@ -116,28 +147,40 @@ LATIN_1: Final = "trackgen-latin-1"
 codecs.register_error(LATIN_1, _as_latin_1)
 
 
-def _find(path: Path, explicit: bool) -> Iterator[Source]:
+def _files(path: Path) -> Iterator[tuple[Path, OSError | None]]:
+    """Yield what is no folder, in sorted order; and a folder that cannot be looked into, with the reason."""
+    try:
+        if not path.is_dir():
+            yield path, None
+            return
+        for child in sorted(path.iterdir()):
+            # A link to a folder may lead back to where it is; a pipe or a device would never end.
+            linked_folder = child.is_symlink() and child.is_dir()
+            if not child.name.startswith(".") and not linked_folder and (child.is_dir() or child.is_file()):
+                yield from _files(child)
+    except OSError as error:
+        yield path, error
+
+
+def _sources(path: Path, error: OSError | None, explicit: bool) -> Iterator[Source]:
     shown = os.fsencode(path).decode("utf-8", "replace")
     try:
-        if path.is_dir():
-            for child in sorted(path.iterdir()):
-                # A link to a folder may lead back to where it is; a pipe or a device would never end.
-                linked_folder = child.is_symlink() and child.is_dir()
-                if not child.name.startswith(".") and not linked_folder and (child.is_dir() or child.is_file()):
-                    yield from _find(child, explicit=False)
-        elif not path.exists():
+        if error is not None:
+            raise error
+        if not path.exists():
             yield _failing(shown, explicit, "no such file or folder")
         elif not path.is_file():
             yield _failing(shown, explicit, "neither a file nor a folder; save it as a file first")
         else:
+            size = path.stat().st_size
             with path.open("rb") as file:
                 zipped = file.read(4) in ZIP_MAGICS
             if zipped:
                 yield from _members(path, shown)
             else:
-                yield Source(shown, explicit, lambda: path.open("rb"))
-    except OSError as error:
-        yield _failing(shown, explicit, error.strerror or str(error))
+                yield Source(shown, explicit, lambda: path.open("rb"), size, _length=size)
+    except OSError as cause:
+        yield _failing(shown, explicit, cause.strerror or str(cause))
 
 
 def _members(path: Path, shown: str) -> Iterator[Source]:
@@ -149,11 +192,33 @@ def _members(path: Path, shown: str) -> Iterator[Source]:
     except UnreadableFile as error:
         yield Source(shown, True, partial(_raise, error))
         return
+    is_dawarich = _is_dawarich(archive)
     for member in sorted(archive.infolist(), key=lambda member: member.filename):
         parts = member.filename.split("/")
         hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts)
         if not member.is_dir() and not hidden:
-            yield Source(f"{shown}/{member.filename}", False, partial(archive.open, member))
+            yield Source(
+                f"{shown}/{member.filename}",
+                False,
+                partial(archive.open, member),
+                member.compress_size,
+                ORIGINAL if is_dawarich and parts[0] == "files" else None,
+                member.file_size,
+            )
+
+
+def _is_dawarich(archive: zipfile.ZipFile) -> bool:
+    """Tell whether an archive is an export of Dawarich: its points, and in `files/` what these were imported from."""
+    names = archive.namelist()
+    if "manifest.json" in names:
+        return any(name.startswith("points/") and name.endswith(".jsonl") for name in names)
+    if "data.json" not in names:
+        return False
+    try:
+        with archive.open("data.json") as stream:
+            return _DAWARICH.match(stream.read(BUFFER_BYTES)) is not None
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):  # which is told when it is read
+        return False
 
 
 def _failing(shown: str, explicit: bool, what: str) -> Source:
@@ -164,12 +229,21 @@ def _raise(error: UnreadableFile) -> IO[bytes]:
     raise error
 
 
+@dataclass
+class _Meter:
+    """How much of a source has been read."""
+
+    share: float = 0.0
+
+
 class _Stream(io.RawIOBase):
     """The last of several layers of decompression, with errors that name the file and the place."""
 
-    def __init__(self, path: str, layers: list[IO[bytes]]) -> None:
+    def __init__(self, path: str, layers: list[IO[bytes]], length: int, meter: _Meter) -> None:
         self._path = path
         self._layers = layers
+        self._length = length
+        self._meter = meter
         self._position = 0
 
     def readable(self) -> bool:
@@ -178,6 +252,8 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         with _explained(self._path, f"byte {self._position}: "):
             count = cast(io.BufferedReader, self._layers[-1]).readinto(buffer)
+            if self._length:
+                self._meter.share = min(1.0, self._layers[0].tell() / self._length)
         self._position += count
         return count
 

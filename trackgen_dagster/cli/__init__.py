@@ -10,6 +10,7 @@ from trackgen_dagster.cli.generation import dead_letters, generate, notify, sess
 from trackgen_dagster.cli.operations import daemon, demo, doctor, init, metrics, ui
 from trackgen_dagster.cli.options import Group
 from trackgen_dagster.cli.points import import_, points
+from trackgen_dagster.cli.reports import completion, report
 from trackgen_dagster.cli.results import days, legs, preview, stays, timeline, tracks
 from trackgen_dagster.cli.settings import settings
 from trackgen_dagster.cli.verification import verify
@@ -25,7 +26,8 @@ def main() -> None:
 
 
 for _command in (
-    *(import_, points, generate, tracks, legs, stays, edits, timeline, days, settings, preview),
+    *(import_, points, generate, tracks, legs, stays, edits, timeline, days, report, settings, preview),
     *(sessions, dead_letters, notify, verify, dawarich, init, ui, daemon, metrics, doctor, demo),
+    completion,
 ):
     main.add_command(_command)

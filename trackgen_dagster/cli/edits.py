@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trackgen_dagster.cli.options import Instant, group, json_option, users_option
+from trackgen_dagster.cli.options import Instant, echo_row, group, json_option, users_option
 
 if TYPE_CHECKING:
     pass
@@ -78,8 +78,9 @@ def edits_list(users: Sequence[str], as_json: bool) -> None:
     for edit in rows.to_dict("records"):
         from_at, to_at = (edit[name][:19].replace("T", " ") for name in ("before_at", "after_at"))
         mode = edit["mode"] if edit["kind"] == "mode" else ""
-        click.echo(
-            f"{edit['edit_id']:>5} {edit['kind']:<7}{from_at:<20}{to_at:<20}{mode:<11}{edit['user']} {edit['device']}"
+        echo_row(
+            f"{edit['edit_id']:>5} {edit['kind']:<7}{from_at:<20}{to_at:<20}{mode:<11}",
+            f"{edit['user']} {edit['device']}",
         )
 
 

@@ -10,6 +10,7 @@ import click
 
 from trackgen_dagster.cli.options import (
     command,
+    echo_row,
     end_option,
     group,
     json_option,
@@ -142,11 +143,11 @@ def sessions_list(limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([session.as_json() for session in found], indent=2))
         return
-    click.echo(f"{'session':<10}{'status':<12}{'mode':<13}{'done':>5}  {'days':<26}created (UTC)")
+    click.echo(f"{'session':<9}{'status':<11}{'mode':<12}{'done':>5} {'days':<25}created (UTC)")
     for session in found:
         click.echo(
-            f"{session.session[:8]:<10}{session.status:<12}{session.mode:<13}{session.percent:>4.0f}%  "
-            f"{session.start} to {session.end}  {session.created[:19]}"
+            f"{session.session[:8]:<9}{session.status:<11}{session.mode:<12}{session.percent:>4.0f}% "
+            f"{session.start} to {session.end} {session.created[:16].replace('T', ' ')}"
         )
 
 
@@ -263,8 +264,9 @@ def dead_letters(users: Sequence[str], as_json: bool) -> None:
         return
     click.echo(f"{'day':<12}{'stage':<10}{'tries':>5}  user: error")
     for letter in found:
-        click.echo(
-            f"{letter['day']:<12}{letter['stage']:<10}{letter['attempts']:>5}  {letter['user']}: {letter['error']}"
+        echo_row(
+            f"{letter['day']:<12}{letter['stage']:<10}{letter['attempts']:>5}  ",
+            f"{letter['user']}: {letter['error']}",
         )
 
 

@@ -13,7 +13,7 @@ import click
 
 from trackgen_dagster.cli.generation import print_summary, run_generation
 from trackgen_dagster.cli.options import command, json_option, progress_bar
-from trackgen_dagster.cli.points import file_line, print_import
+from trackgen_dagster.cli.points import print_import, show_import
 
 if TYPE_CHECKING:
     from trackgen_core.store import Store
@@ -132,7 +132,7 @@ def demo(seed: int) -> None:
     click.echo("2. trackgen import")
     store = open_store()
     with progress_bar("importing", True) as show:
-        report = import_paths(store, files, user=None, progress=lambda file: show(None, file_line(file)))
+        report = import_paths(store, files, user=None, progress=show_import(show))
     print_import(report)
     click.echo("3. trackgen generate")
     summary = run_generation((), "incremental", None, None, None, show_progress=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -131,6 +133,16 @@ output_option = click.option(
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def echo_row(row: str, rest: str) -> None:
+    """Print a line of a table; on a terminal, what is too long for it goes on below its last column."""
+    lines = [rest]
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns - len(row), 8)
+        lines = textwrap.wrap(rest, width, break_on_hyphens=False) or [""]
+    for number, line in enumerate(lines):
+        click.echo((" " * len(row) if number else row) + line)
 
 
 def engine_option(help: str) -> Callable[..., Any]:

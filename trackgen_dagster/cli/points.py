@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,9 +24,13 @@ from trackgen_dagster.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from trackgen_core.importing import FileReport, ImportReport
+    from trackgen_core.importing import ImportReport, Progress
 
-IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
+IMPORT_FORMATS: Final = (
+    *("csv", "gpx", "geojson", "owntracks"),
+    *("google", "dawarich", "traccar", "home-assistant"),
+)
+EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 
 
 @command("import")
@@ -32,8 +38,11 @@ IMPORT_FORMATS: Final = ("csv", "gpx", "geojson", "owntracks")
 @click.option("--user", "-u", metavar="U", help="Whose points these are; a `user` column in the file overrides it.")
 @click.option("--device", "-d", default="", metavar="D", help="The device, where the file does not say.")
 @click.option("--format", "format_", type=click.Choice(IMPORT_FORMATS), help="By default recognised from the content.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen, file by file; change nothing.")
 @json_option
-def import_(paths: Sequence[Path], user: str | None, device: str, format_: str | None, as_json: bool) -> None:
+def import_(
+    paths: Sequence[Path], user: str | None, device: str, format_: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Import points from files, folders, .gz and .zip.
 
     A file is imported whole or not at all; rows that are no fixes are counted by reason. Importing twice adds nothing.
@@ -44,7 +53,7 @@ def import_(paths: Sequence[Path], user: str | None, device: str, format_: str |
     store = open_store()
     with progress_bar("importing", not as_json) as show:
         report = import_paths(
-            store, paths, user=user, device=device, format=format_, progress=lambda file: show(None, file_line(file))
+            store, paths, user=user, device=device, format=format_, dry_run=dry_run, progress=show_import(show)
         )
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
@@ -54,19 +63,25 @@ def import_(paths: Sequence[Path], user: str | None, device: str, format_: str |
         click.echo(f"Error: {file.error}", err=True)
     if all(file.skipped for file in report.files):
         where = ", ".join(map(str, paths))
-        raise click.ClickException(f"{where}: no CSV, GPX, GeoJSON or OwnTracks .rec among {len(report.files)} files")
+        raise click.ClickException(f"{where}: nothing in a format that can be read among {len(report.files)} files")
     if report.failed:
         raise click.exceptions.Exit(1)
 
 
-def file_line(file: FileReport) -> str:
-    """Say how far a file is read."""
-    return f"{file.path}: {file.read:,} read"
+def show_import(show: Callable[[float | None, str], None]) -> Callable[[Progress], None]:
+    """Return what shows on a bar how far an import is, and how fast."""
+    started = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        rate = progress.rows / max(time.monotonic() - started, 0.001)
+        show(progress.share, f"{rate:,.0f} rows/s  {progress.file.path}: {progress.file.read:,} read")
+
+    return tell
 
 
 def print_import(report: ImportReport) -> None:
     """Say what an import has come to."""
-    click.echo("  ".join(f"{name} {report.total(name):,}" for name in ("read", "new", "duplicate", "rejected")))
+    click.echo(_numbers(report.total))
     for reason, count in sorted(report.counts("reasons").items()):
         click.echo(f"  rejected {count:,}: {reason}")
     for column, count in sorted(report.counts("ignored").items()):
@@ -74,6 +89,14 @@ def print_import(report: ImportReport) -> None:
     for file in report.files:
         if file.skipped:
             click.echo(f"  skipped {file.path}: {file.skipped}")
+        elif report.dry_run and not file.error:
+            click.echo(f"  {file.path} ({file.format}): {_numbers(partial(getattr, file))}")
+    if report.dry_run:
+        click.echo("Nothing was changed: this was a dry run.")
+
+
+def _numbers(of: Callable[[str], int]) -> str:
+    return "  ".join(f"{name} {of(name):,}" for name in ("read", "new", "duplicate", "rejected"))
 
 
 @group()
@@ -86,17 +109,18 @@ def points() -> None:
 @start_option
 @end_option
 @click.option("--noise", "noise_only", is_flag=True, help="Only points that are set aside.")
+@click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
 @output_option
 def points_export(
-    users: Sequence[str], start: int | None, end: int | None, noise_only: bool, output: Path | None
+    users: Sequence[str], start: int | None, end: int | None, noise_only: bool, format_: str, output: Path | None
 ) -> None:
-    """Export points as CSV; the column `noise` says why a point is set aside."""
+    """Export points; `noise` says why a point is set aside (but not in gpx, which has no place for it)."""
     from trackgen_core.export import export_points
     from trackgen_core.home import open_store
 
     batches = open_store().read_all_points(users or None, start, end, noise_only=noise_only)
     with output_stream(output) as out:
-        count = export_points(batches, out)
+        count = export_points(batches, out, format_)
     if output:
         click.echo(f"{count:,} points written to {output}")
 

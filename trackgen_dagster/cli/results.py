@@ -13,6 +13,7 @@ from trackgen_dagster.cli.options import (
     Day,
     check_end,
     command,
+    echo_row,
     end_option,
     engine_option,
     group,
@@ -26,7 +27,7 @@ from trackgen_dagster.cli.options import (
 if TYPE_CHECKING:
     from trackgen_core.store import Store
 
-EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
+EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "kml", "mfjson", "parquet")
 STAY_FORMATS: Final = ("csv", "geojson", "parquet")
 
 
@@ -42,23 +43,24 @@ def tracks() -> None:
 @json_option
 def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
     """List tracks, one a line."""
-    from trackgen_core.export import track_properties
+    from trackgen_core.export import TRACKS, objects
 
     if as_json:
         separator = "["
         for batch in _read_tracks(users, start, end):
-            for properties in track_properties(batch):
+            for properties in objects(batch, TRACKS):
                 click.echo(separator + json.dumps(properties, ensure_ascii=False), nl=False)
                 separator = ",\n"
         click.echo("]" if separator != "[" else "[]")
         return
     click.echo(f"{'id':<9}{'started (UTC)':<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device")
     for batch in _read_tracks(users, start, end):
-        for track in track_properties(batch):
-            click.echo(
+        for track in objects(batch, TRACKS):
+            echo_row(
                 f"{track['track_id'][:8]:<9}{track['started_at'][:16].replace('T', ' '):<17}"
                 f"{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}{track['avg_speed_kmh']:>7.1f}"
-                f"{track['points']:>7} {track['mode']:<11}{track['user']} {track['device']}"
+                f"{track['points']:>7} {track['mode']:<11}",
+                f"{track['user']} {track['device']}",
             )
 
 
@@ -67,18 +69,43 @@ def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_jso
 @start_option
 @end_option
 @click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), default="csv", show_default=True)
+@click.option(
+    "--points/--no-points", default=None, help="With the points of each track, or only its path (geojson, kml)."
+)
+@click.option(
+    "--simplify",
+    "simplify_m",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="METRES",
+    help="Leave out vertices that lie so close to the line that is left. Figures stay those of the whole track.",
+)
 @engine_option("sql: not what is stored, but what PostGIS makes of the points (only csv).")
 @output_option
 def tracks_export(
-    users: Sequence[str], start: int | None, end: int | None, format_: str, engine: str, output: Path | None
+    users: Sequence[str],
+    start: int | None,
+    end: int | None,
+    format_: str,
+    points: bool | None,
+    simplify_m: float,
+    engine: str,
+    output: Path | None,
 ) -> None:
-    """Export tracks that start from --start to --end."""
-    from trackgen_core.export import export_tracks
+    """Export tracks that start from --start to --end.
+
+    gpx and mfjson hold tracks with their points, csv and parquet without, geojson and kml as you like.
+    """
+    from trackgen_core.export import check_points, export_tracks
     from trackgen_core.home import open_store
     from trackgen_core.sql_engine import read_sql_tracks
 
     if engine == "sql" and format_ != "csv":
         raise click.UsageError("--engine sql knows no elevations and modes, and exports as csv only")
+    try:
+        check_points(format_, points)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     store = open_store()
     batches = (
         read_sql_tracks(store, users or None, start, end) if engine == "sql" else _read_tracks(users, start, end, store)
@@ -89,6 +116,8 @@ def tracks_export(
             out,
             format_,
             points_of=store.points_of,
+            points=points,
+            simplify_m=simplify_m,
         )
     if output:
         click.echo(f"{count:,} tracks written to {output}")
@@ -112,19 +141,20 @@ def legs() -> None:
 @json_option
 def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
     """List the legs of tracks, one a line; how sure a mode is in percent, or `hand` where you set it."""
-    from trackgen_core.export import leg_properties
+    from trackgen_core.export import LEGS, objects
     from trackgen_core.home import open_store
 
-    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in leg_properties(batch)]
+    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in objects(batch, LEGS)]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     click.echo(f"{'track':<9}{'started (UTC)':<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device")
     for leg in found:
         sure = "hand" if leg["by_hand"] else f"{leg['confidence']}%"
-        click.echo(
+        echo_row(
             f"{leg['track_id'][:8]:<9}{leg['started_at'][:19].replace('T', ' '):<20}{leg['duration_s'] / 3600:>7.2f}"
-            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  {leg['user']} {leg['device']}"
+            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  ",
+            f"{leg['user']} {leg['device']}",
         )
 
 
@@ -157,19 +187,20 @@ def stays() -> None:
 @json_option
 def stays_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
     """List stays, one a line."""
-    from trackgen_core.export import stay_properties
+    from trackgen_core.export import STAYS, objects
     from trackgen_core.home import open_store
 
-    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in stay_properties(batch)]
+    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in objects(batch, STAYS)]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{'started (UTC)':<18}{'hours':>8} {'lon':>11} {'lat':>10} {'within':>7}{'points':>8}  user device")
+    click.echo(f"{'started (UTC)':<17}{'hours':>7} {'lon':>11}{'lat':>10}{'within':>8}{'points':>7}  user device")
     for stay in found:
-        click.echo(
-            f"{stay['started_at'][:16].replace('T', ' '):<18}{stay['duration_s'] / 3600:>7.2f}"
-            f"{'+' if stay['ongoing'] else ' '} {stay['lon']:>11.5f} {stay['lat']:>10.5f} {stay['radius_m']:>5.0f} m"
-            f"{stay['points']:>8}  {stay['user']} {stay['device']}"
+        echo_row(
+            f"{stay['started_at'][:16].replace('T', ' '):<17}{stay['duration_s'] / 3600:>7.2f}"
+            f"{'+' if stay['ongoing'] else ' '}{stay['lon']:>11.5f}{stay['lat']:>10.5f}{stay['radius_m']:>6.0f} m"
+            f"{stay['points']:>7}  ",
+            f"{stay['user']} {stay['device']}",
         )
 
 
@@ -215,18 +246,18 @@ def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -
         if of != (row["user"], row["device"]):
             of = (row["user"], row["device"])
             click.echo(f"{row['user']} {row['device']} (UTC)")
-        click.echo(f"  {_line_of(row)}")
+        _echo_line("", row)
 
 
-def _line_of(row: dict[Any, Any]) -> str:
-    """Return a row of a time line as text."""
+def _echo_line(head: str, row: dict[Any, Any]) -> None:
+    """Print a row of a time line."""
     from trackgen_core.points import iso_time
 
     times = f"{iso_time(row['started_ms'])[:16].replace('T', ' ')} to {iso_time(row['ended_ms'])[11:16]}"
     amount = f"{row['length_mm'] / 1e6:,.2f} km" if row["kind"] == "track" else ""
     mode = row["mode"] if row["kind"] == "track" else ""
     hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
-    return f"{times:<26}{row['kind']:<6}{hours:>7.2f} h {amount:>12} {mode:<11}{row['reason']}"
+    echo_row(f"{head}{times:<26}{row['kind']:<6}{hours:>7.2f} h ", f"{amount:>12} {mode:<11}{row['reason']}")
 
 
 @command()
@@ -258,7 +289,7 @@ def preview(user: str, start: int, end: int | None, assignments: Sequence[str], 
     for name, (one, other) in sums.items():
         click.echo(f"{name:<20}{one:>12,}{other:>12,}")
     for row in changes.to_dict("records"):
-        click.echo(f"{row['sign']} {row['device']} {_line_of(row)}")
+        _echo_line(f"{row['sign']} {row['device']} ", row)
 
 
 @command()
@@ -280,7 +311,8 @@ def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool
         return
     click.echo(f"{'day':<11}{'km':>10}{'moving':>9}{'tracks':>8}{'rest':>9}{'stays':>7}{'climb':>9}  user")
     for day in found:
-        click.echo(
+        echo_row(
             f"{day['day']:<11}{day['distance_m'] / 1000:>10.2f}{day['moving_s'] / 3600:>7.2f} h{day['tracks']:>8}"
-            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  {day['user']}"
+            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  ",
+            day["user"],
         )

@@ -1,0 +1,253 @@
+"""Google's location history: `Records.json`, `Timeline.json` of Android and of iOS, the monthly files of the Semantic
+Location History, and `Timeline Edits.json`.
+
+Fixes are what a device has measured: records, raw signals, and the points of simplified paths, which are a choice of
+them. Places of visits and the ends of activities are what Google has made of these, so they are refused. Points of
+`timelinePath` are fixes whose times are cut to the minute. They are all that is left of old times, but within an hour
+that has raw signals they would lie minutes beside these, and are refused as well.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import pandas as pd
+
+from trackgen_core.readers.columns import (
+    Fix,
+    Refusal,
+    to_decimal,
+    to_name,
+    to_number,
+    to_time_text,
+)
+from trackgen_core.readers.sources import Source, open_text
+from trackgen_core.readers.values import Values, as_list, as_object, frames, opening
+
+PLACE: Final = "the place of a visit, made up by Google"
+END: Final = "the start or end of an activity, made up by Google"
+WAY: Final = "a point of a way without times, made up by Google"
+COVERED: Final = "a point of a path in an hour with raw signals"
+
+PER_DEGREE: Final = 1e7
+MOST_E7: Final = 1_800_000_000
+WRAP_E7: Final = 1 << 32
+"""An error of Google's export: negative coordinates were written as unsigned numbers of 32 bits."""
+
+MM_PER_M: Final = 1000
+MS_PER_HOUR: Final = 3_600_000
+MS_PER_MINUTE: Final = 60_000
+
+_PLACE: Final = re.compile(
+    r"^\s*(?:geo:)?\s*([+-]?\d+(?:\.\d+)?)[^\d,;.+-]*,\s*([+-]?\d+(?:\.\d+)?)[^\d,;.+-]*(?:,([+-]?\d+(?:\.\d+)?))?(?:;.*)?$",
+    re.ASCII,
+)
+"""`47.1°, 8.1°` or `geo:47.1,8.1`, latitude first; a third number is the altitude."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Found = Iterator[Fix | Refusal]
+
+
+def recognises(text: str) -> bool:
+    """Tell whether a text that begins like this is a file of Google's location history."""
+    depth, first = opening(text)
+    if depth == 0:
+        sections = first.keys() & _SECTIONS.keys()
+        return bool(sections - {"locations"}) or (
+            bool(sections) and ('"latitudeE7"' in text or first["locations"] == [])
+        )
+    return depth == 1 and "startTime" in first and bool(first.keys() & {"visit", "activity", "timelinePath"})
+
+
+def read(source: Source) -> Iterator[pd.DataFrame]:
+    """Read the fixes of a location history, in batches."""
+    return frames(source, partial(_fixes, source))
+
+
+def _fixes(source: Source, values: Values) -> Found:
+    if values.peek() == "[":
+        for segment in values.elements():
+            yield from _segment(segment, frozenset())
+        return
+    known = False
+    for key in values.members():
+        if key not in _SECTIONS or values.peek() != "[":
+            values.next()
+            continue
+        known = True
+        if key == "semanticSegments":
+            hours = _hours_of_signals(source)
+            for segment in values.elements():
+                yield from _segment(segment, hours)
+        else:
+            section = _SECTIONS[key]
+            for element in values.elements():
+                yield from section(as_object(element))
+    if not known:
+        raise values.error(f"no location history of Google: none of {', '.join(_SECTIONS)} is in it")
+
+
+def _hours_of_signals(source: Source) -> frozenset[int]:
+    """Return the hours, counted from the epoch, in which a Timeline has raw signals. They stand behind the paths."""
+    with open_text(source) as text:
+        values = Values(source.path, text)
+        if not values.find('"rawSignals"'):
+            return frozenset()
+        values.take(":")
+        if values.peek() != "[":
+            return frozenset()
+        times = (as_object(as_object(signal).get("position")).get("timestamp") for signal in values.elements())
+        return frozenset(ms // MS_PER_HOUR for ms in map(_to_ms, times) if ms is not None)
+
+
+def _record(record: dict[str, Any]) -> Found:
+    """Yield the fix of an element of `Records.json`."""
+    yield (
+        _time(record),
+        _degrees(record.get("longitudeE7")),
+        _degrees(record.get("latitudeE7")),
+        to_number(record.get("altitude")),
+        to_number(record.get("accuracy")),
+        to_number(record.get("velocity")),
+        None,
+        to_name(record.get("deviceTag")),
+    )
+
+
+def _signal(signal: dict[str, Any]) -> Found:
+    """Yield the fix of a raw signal, if it is none of the other kinds: a scan for networks, or an activity."""
+    if "position" not in signal:
+        return
+    position = as_object(signal["position"])
+    lon, lat, altitude = _place(position.get("LatLng"))
+    yield (
+        to_time_text(position.get("timestamp")),
+        lon,
+        lat,
+        to_number(position["altitudeMeters"]) if "altitudeMeters" in position else altitude,
+        to_number(position.get("accuracyMeters")),
+        to_number(position.get("speedMetersPerSecond")),
+        None,
+        None,
+    )
+
+
+def _segment(segment: object, hours: frozenset[int]) -> Found:
+    """Yield what a segment of a `Timeline.json` holds.
+
+    Parameters
+    ----------
+    segment : object
+        An element of `semanticSegments`, or of the array that iOS writes.
+    hours : set of int
+        The hours of which there are raw signals.
+    """
+    segment = as_object(segment)
+    start_ms = _to_ms(segment.get("startTime"))
+    for point in map(as_object, as_list(segment.get("timelinePath"))):
+        minutes = to_decimal(point.get("durationMinutesOffsetFromStartTime"))
+        time: object = point.get("time")
+        if time is None and start_ms is not None and math.isfinite(minutes):
+            time = start_ms + round(minutes * MS_PER_MINUTE)
+        if hours and ((ms := _to_ms(time)) is not None) and ms // MS_PER_HOUR in hours:
+            yield COVERED
+        else:
+            lon, lat, altitude = _place(point.get("point"))
+            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None
+    if "visit" in segment:
+        yield PLACE
+    for end in as_object(segment.get("activity")).keys() & {"start", "end"}:
+        if segment["activity"][end]:
+            yield END
+
+
+def _timeline_object(element: dict[str, Any]) -> Found:
+    """Yield what an element of a monthly file holds."""
+    activity, visit = as_object(element.get("activitySegment")), as_object(element.get("placeVisit"))
+    yield from _simplified(activity)
+    for end in ("startLocation", "endLocation"):
+        if "latitudeE7" in as_object(activity.get(end)):
+            yield END
+    for _ in as_list(as_object(activity.get("waypointPath")).get("waypoints")):
+        yield WAY
+    yield from _visit(visit)
+
+
+def _visit(visit: dict[str, Any]) -> Found:
+    yield from _simplified(visit)
+    if "latitudeE7" in as_object(visit.get("location")):
+        yield PLACE
+    for child in as_list(visit.get("childVisits")):
+        yield from _visit(as_object(child))
+
+
+def _simplified(element: dict[str, Any]) -> Found:
+    for point in map(as_object, as_list(as_object(element.get("simplifiedRawPath")).get("points"))):
+        lon, lat = _degrees(point.get("lngE7")), _degrees(point.get("latE7"))
+        yield _time(point), lon, lat, math.nan, to_number(point.get("accuracyMeters")), math.nan, None, None
+
+
+def _edit(edit: dict[str, Any]) -> Found:
+    """Yield the raw signal of an element of `Timeline Edits.json`, if it has one with a position."""
+    signal = as_object(as_object(edit.get("rawSignal")).get("signal"))
+    if "position" not in signal:
+        return
+    position = as_object(signal["position"])
+    point = as_object(position.get("point"))
+    yield (
+        _time(position),
+        _degrees(point.get("lngE7")),
+        _degrees(point.get("latE7")),
+        to_number(position.get("altitudeMeters")),
+        to_number(position.get("accuracyMm")) / MM_PER_M,
+        to_number(position.get("speedMetersPerSecond")),
+        None,
+        to_name(edit.get("deviceId")),
+    )
+
+
+_SECTIONS: Final[dict[str, Callable[[dict[str, Any]], Found]]] = {
+    "locations": _record,
+    "timelineObjects": _timeline_object,
+    "semanticSegments": lambda segment: _segment(segment, frozenset()),
+    "rawSignals": _signal,
+    "timelineEdits": _edit,
+}
+
+
+def _time(element: dict[str, Any]) -> str | None:
+    time = element.get("timestamp")
+    return to_time_text(element.get("timestampMs") if time is None else time)
+
+
+def _degrees(e7: object) -> float:
+    number = to_number(e7)
+    return (number - WRAP_E7 if number > MOST_E7 else number) / PER_DEGREE
+
+
+def _place(text: object) -> tuple[float, float, float]:
+    """Return lon, lat and altitude, NaN where they are missing."""
+    match = _PLACE.match(text) if isinstance(text, str) else None
+    if match is None:
+        return math.nan, math.nan, math.nan
+    lat, lon, altitude = match.groups()
+    return float(lon), float(lat), math.nan if altitude is None else float(altitude)
+
+
+def _to_ms(time: object) -> int | None:
+    """Return a time of which another one follows; None if it is unreadable."""
+    if isinstance(time, int):
+        return time
+    try:
+        when = datetime.fromisoformat(time) if isinstance(time, str) else None
+    except ValueError:
+        return None
+    if when is None:
+        return None
+    return ((when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)

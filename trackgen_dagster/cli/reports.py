@@ -1,0 +1,218 @@
+"""One track, and a month of them, as a terminal shows them in 80 columns; and how a shell completes commands."""
+
+from __future__ import annotations
+
+import json
+from calendar import monthrange
+from datetime import date
+from typing import Any, Final
+
+import click
+
+from trackgen_dagster.cli.options import command, json_option
+from trackgen_dagster.cli.results import tracks
+
+WIDTH: Final = 80
+LABEL: Final = 9
+"""Characters for the numbers beside a profile."""
+PROFILE_ROWS: Final = 4
+OUTLINE_ROWS: Final = 14
+SHELLS: Final = ("bash", "fish", "zsh")
+
+
+class Month(click.ParamType[tuple[int, int]]):
+    """A month as YYYY-MM, as the numbers of its first and last day since 1970-01-01."""
+
+    name = "month"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int]:
+        """Parse the month."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            first = date.fromisoformat(f"{value}-01")
+        except ValueError:
+            self.fail(f"{value!r} is no month: write it as YYYY-MM", param, ctx)
+        start = first.toordinal() - date(1970, 1, 1).toordinal()
+        return start, start + monthrange(first.year, first.month)[1] - 1
+
+
+@tracks.command("show")
+@click.argument("track", metavar="TRACK")
+@json_option
+def tracks_show(track: str, as_json: bool) -> None:
+    """Show a track: figures, legs, why it begins and ends, speed and elevation, and its outline.
+
+    TRACK is its id, or the first characters of it.
+    """
+    from trackgen_core.editing import find_track
+    from trackgen_core.export import LEGS, TRACKS, objects
+    from trackgen_core.home import open_store
+    from trackgen_core.timeline import FIRST_FIX, why
+
+    store = open_store()
+    with store.read() as connection:
+        row = find_track(store, connection, track)
+        owner = store.devices(connection).loc[row.device_id]
+        settings = store.settings_of(connection, [int(owner["user_id"])])[int(owner["user_id"])]
+        began, ended = why(store, connection, row, settings)
+        legs = store.legs(connection, [row.track_id]).assign(user=owner["user"], device=owner["device"])
+        found = store.find_tracks(connection, row.track_id).assign(user=owner["user"], device=owner["device"])
+    (figures,) = objects(found, TRACKS)
+    figures |= {"began": began, "ended": ended, "legs": list(objects(legs, LEGS))}
+    if began == FIRST_FIX:
+        figures["break_reason"] = "start"
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        return
+    for line in _described(figures):
+        click.echo(line)
+    for line in _drawn(store.points_of(row)):
+        click.echo(line)
+
+
+def _described(track: dict[str, Any]) -> list[str]:
+    """Return a track in words and figures."""
+
+    def when(text: str) -> str:
+        return text[:19].replace("T", " ")
+
+    lines = [
+        f"Track {track['track_id']}",
+        f"  of       {track['user']} {track['device']}".rstrip(),
+        f"  begins   {when(track['started_at'])} UTC: {track['began']}",
+        f"  ends     {when(track['ended_at'])} UTC: {track['ended']}",
+        f"  way      {track['distance_m'] / 1000:,.2f} km in {_clock(track['duration_s'])}, {track['points']:,} points",
+        f"  speed    {track['avg_speed_kmh']:,.1f} km/h; moving {_clock(track['moving_s'])} "
+        f"at {track['moving_speed_kmh']:,.1f} km/h",
+    ]
+    if track["elevation_gain_m"] is not None:
+        lines.append(
+            f"  climb    {track['elevation_gain_m']:,.0f} m up, {track['elevation_loss_m']:,.0f} m down, "
+            f"from {track['elevation_min_m']:,.0f} to {track['elevation_max_m']:,.0f} m"
+        )
+    for number, leg in enumerate(track["legs"]):
+        sure = "by hand" if leg["by_hand"] else f"{leg['confidence']}% sure"
+        lines.append(
+            f"  {'' if number else 'legs':<9}{leg['started_at'][11:19]} {leg['mode']:<11}"
+            f"{leg['distance_m'] / 1000:>9,.2f} km {_clock(leg['duration_s']):>9}  {sure}"
+        )
+    return lines
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _drawn(points: Any) -> list[str]:  # noqa: ANN401 - a DataFrame
+    """Return the speed and the elevation of a track over its time, and its outline."""
+    import numpy as np
+
+    from trackgen_core.geodesy import pair_lengths_mm
+    from trackgen_core.pictures import outline
+
+    if len(points) < 2:
+        return []
+    lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
+    time_s, altitude = points["time_ms"].to_numpy() / 1000, points["altitude"].to_numpy()
+    lines = []
+    if time_s[-1] > time_s[0]:
+        edges = np.linspace(time_s[0], time_s[-1], WIDTH - LABEL + 1)
+        way_m = np.append(0, np.cumsum(pair_lengths_mm(lon[:-1], lat[:-1], lon[1:], lat[1:]))) / 1000
+        lines += _profile("speed", "km/h", np.diff(np.interp(edges, time_s, way_m)) / np.diff(edges) * 3.6)
+        known = ~np.isnan(altitude)
+        if known.any():
+            middles = (edges[1:] + edges[:-1]) / 2
+            lines += _profile("elevation", "m", np.interp(middles, time_s[known], altitude[known]))
+    return [*lines, "", *outline(lon, lat, WIDTH, OUTLINE_ROWS)]
+
+
+def _profile(what: str, unit: str, values: Any) -> list[str]:  # noqa: ANN401 - an array
+    from trackgen_core.pictures import profile
+
+    bars = profile(values, PROFILE_ROWS)
+    labels = [f"{values.max():,.0f}", *[""] * (PROFILE_ROWS - 2), f"{values.min():,.0f}"]
+    return [
+        "",
+        f"{what}, {unit}",
+        *(f"{label:>{LABEL - 1}} {bar}".rstrip() for label, bar in zip(labels, bars, strict=True)),
+    ]
+
+
+@command()
+@click.option("--user", "-u", required=True, metavar="U")
+@click.option("--month", type=Month(), required=True, metavar="MONTH", help="As 2025-06, in the user's time zone.")
+@json_option
+def report(user: str, month: tuple[int, int], as_json: bool) -> None:
+    """Sum up a month: kilometres by day and mode, and the longest, fastest and highest track.
+
+    A track counts on the day on which it starts.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.report import report as report_of
+
+    found = report_of(open_store(), user, *month)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for line in _report_lines(found):
+        click.echo(line)
+
+
+def _report_lines(found: dict[str, Any]) -> list[str]:
+    totals = found["totals"]
+    lines = [f"{found['user']}, {found['start']} to {found['end']} ({found['timezone']})"]
+    if not found["days"]:
+        return [*lines, "no tracks"]
+    # Who stands still makes no way worth a column; the time counts all the same.
+    modes = [mode for mode in found["modes"] if mode != "stationary"]
+    lines += ["", f"{'km':<6}" + "".join(f"{mode:>8}" for mode in modes) + f"{'all':>9}{'hours':>8}"]
+    sums = {"distance_m": totals["distance_m"], "duration_s": totals["duration_s"], "modes": found["modes"]}
+    for day in [*found["days"], {"day": "", **sums}]:
+        ways = (day["modes"].get(mode, {}).get("distance_m") for mode in modes)
+        lines.append(
+            f"{day['day'][5:] or 'all':<6}"
+            + "".join("       -" if way is None else f"{way / 1000:>8.1f}" for way in ways)
+            + f"{day['distance_m'] / 1000:>9.1f}{day['duration_s'] / 3600:>8.2f}"
+        )
+    hours = "".join(f"{found['modes'][mode]['duration_s'] / 3600:>8.2f}" for mode in modes)
+    lines.append(f"{'hours':<6}{hours}{'':>9}{totals['duration_s'] / 3600:>8.2f}")
+    lines += [
+        "",
+        f"{totals['tracks']:,} tracks on {totals['days']} days, {totals['distance_m'] / 1000:,.1f} km, "
+        f"{totals['moving_s'] / 3600:,.1f} h moving, {totals['elevation_gain_m']:,.0f} m up",
+    ]
+    for what in ("longest", "fastest", "highest"):
+        if (track := found[what]) is not None:
+            amount = {
+                "longest": f"{track['distance_m'] / 1000:,.1f} km",
+                "fastest": f"{track['moving_speed_kmh']:,.1f} km/h",
+                "highest": f"{track['elevation_max_m'] or 0:,.0f} m",
+            }[what]
+            started = track["started_at"][:16].replace("T", " ")
+            lines.append(f"{what:<9}{amount:>14}  {track['mode']:<11}{started} UTC  {track['track_id'][:8]}")
+    return lines
+
+
+@command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands and options.
+
+    bash: eval "$(trackgen completion bash)" in ~/.bashrc; zsh: likewise in ~/.zshrc; fish: trackgen completion fish >
+    ~/.config/fish/completions/trackgen.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from trackgen_dagster.cli import main
+
+    completes = get_completion_class(shell)
+    assert completes is not None, shell
+    click.echo(completes(main, {}, "trackgen", "_TRACKGEN_COMPLETE").source())
