@@ -16,7 +16,6 @@ from trackgen_core.dawarich.comparison import compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
 from trackgen_core.dawarich.source import open_dawarich
 from trackgen_core.dawarich.writing import rollback_user, write_user
-from trackgen_core.generation import peak_memory_mb
 from trackgen_core.store import Store
 
 
@@ -69,7 +68,7 @@ def main() -> None:
             assert all(write_user(store, there, user).points == 0 for user in users)
         with timed("roll back"), open_dawarich(url, writes=True) as there:
             longest = max(rollback_user(there, user).longest_s for user in users)
-        print(f"  locks were held for {longest:.2f} s at most; memory at most {peak_memory_mb():,.0f} MB")
+        print(f"  locks were held for {longest:.2f} s at most")
         with dawarich.connect(url) as connection:
             assert dawarich.dump(connection) == before
         store.database.close()

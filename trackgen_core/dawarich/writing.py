@@ -29,7 +29,7 @@ from trackgen_core.merging import LEG_DTYPES
 from trackgen_core.schema import tracks as stored
 from trackgen_core.store import Store
 
-POINTS_AT_ONCE: Final = 2_000
+POINTS_AT_ONCE: Final = 1_000
 """Points whose rows are locked at once: each has to be written into all of Dawarich's indexes."""
 TRACKS_AT_ONCE: Final = 200
 
@@ -84,10 +84,11 @@ _WRONG: Final = f"""
     )
     SELECT p.id, p.track_id, owned.track_id FROM points AS p LEFT JOIN owned USING (id)
     WHERE p.user_id = %(user)s AND p.timestamp BETWEEN %(lo)s AND %(hi)s
-      AND p.track_id IS DISTINCT FROM owned.track_id AND NOT {_FOREIGN}
+      AND p.track_id IS DISTINCT FROM owned.track_id AND (p.track_id = ANY(%(taken)s) OR NOT {_FOREIGN})
     ORDER BY p.id
 """
-"""The points of a user in a span of time whose track is not the one that it should be, and which that is."""
+"""The points of a user in a span of time whose track is not the one that it should be, and which that is; `taken` are
+tracks that are about to be taken over."""
 
 ALWAYS: Final = (-(2**31), 2**31 - 1)
 """A span of seconds that holds all that Dawarich can tell."""
@@ -187,10 +188,12 @@ def write_user(
         for number, (tracks, gone, span) in enumerate(windows):
             wanted = _wanted(store, tracks, plan.legs)
             taken = [id for id in (*tracks["id"].tolist(), *gone) if id in plan.taken]
-            rest = _in_transaction(dawarich, report, _write_window, user, wanted, gone, taken, span, report)
+            wrong = _wrong(dawarich, user, span, taken)
+            first, rest = wrong[:POINTS_AT_ONCE], wrong[POINTS_AT_ONCE:]
+            _in_transaction(dawarich, report, _write_window, user, wanted, gone, taken, first, report)
             _correct(dawarich, report, user, rest)
             progress(report, (number + 1) / len(windows))
-        _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS))
+        _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS, []))
     return report
 
 
@@ -439,16 +442,16 @@ def _write_window(
     wanted: tuple[pd.DataFrame, pd.DataFrame],
     gone: list[int],
     taken: list[int],
-    span: tuple[int, int],
+    wrong: list[Wrong],
     report: WriteReport,
-) -> list[Wrong]:
-    """Write some tracks and the first of their points; return the points that are left to do."""
+) -> None:
+    """Write some tracks, and give points theirs."""
     connection, (rows, segments) = dawarich.connection, wanted
     has_segments = dawarich.has("track_segments")
-    _save(dawarich, user, taken)
     connection.execute("TRUNCATE wanted, wanted_segments")
     _fill(connection, "wanted", rows)
     _fill(connection, "wanted_segments", segments)
+    _save(dawarich, user, taken)
     changed = [*rows["id"].tolist(), *gone]
     if has_segments:
         connection.execute("DELETE FROM track_segments WHERE track_id = ANY(%s)", [changed])
@@ -483,9 +486,7 @@ def _write_window(
         [user.dawarich_id],
     )
     connection.execute("UPDATE trackgen.tracks SET track_id = NULL WHERE id = ANY(%s)", [gone])
-    wrong = _wrong(dawarich, user, span)
-    _correct_some(dawarich, user, wrong[:POINTS_AT_ONCE], report)
-    return wrong[POINTS_AT_ONCE:]
+    _correct_some(dawarich, user, wrong, report)
 
 
 def _save(dawarich: Dawarich, user: Mirrored, ids: list[int]) -> None:
@@ -519,9 +520,9 @@ def _shared_columns(connection: psycopg.Connection[Any], table: str, copy: str) 
     return str(row[0])
 
 
-def _wrong(dawarich: Dawarich, user: Mirrored, span: tuple[int, int]) -> list[Wrong]:
+def _wrong(dawarich: Dawarich, user: Mirrored, span: tuple[int, int], taken: list[int]) -> list[Wrong]:
     """Return the points of a span of time whose track is not what it should be."""
-    values = {"user": user.dawarich_id, "lo": span[0], "hi": span[1]}
+    values = {"user": user.dawarich_id, "lo": span[0], "hi": span[1], "taken": taken}
     rows = dawarich.connection.execute(_WRONG.format(usable=dawarich.usable), values)
     return [Wrong(*row) for row in rows]
 
