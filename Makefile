@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test thorough lint format docs screenshots bench clean
+.PHONY: help install demo ui test thorough lint format docs site screenshots package bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,7 @@ lint: $(INSTALLED) ## Check style, types and that the generated documents are up
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(INSTALLED) ## Format the code and sort the imports
 	$(BIN)/ruff check --fix .
@@ -41,8 +42,15 @@ format: $(INSTALLED) ## Format the code and sort the imports
 docs: $(INSTALLED) ## Write the documents that are generated from the code
 	$(BIN)/python docs/generate.py
 
-screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI (needs Chromium)
+site: $(INSTALLED) ## Make a site of the documents in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI and a map (needs Chromium)
 	$(BIN)/python docs/screenshots.py
+	$(BIN)/python docs/map_screenshots.py
+
+package: $(INSTALLED) ## Build the wheel and the source distribution in dist
+	$(BIN)/python -m build --no-isolation
 
 bench: $(INSTALLED) ## Run the benchmarks
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -76,6 +76,10 @@ query ($id: String!) {
   }
 }"""
 
+SHOWS_PICTURE: Final = "return [...document.images].some(image => image.alt == 'tracks' && image.naturalWidth)"
+METADATA_HEADER: Final = "//*[normalize-space(text())='Metadata']"
+CHECKS: Final = ("points_conserved", "no_overlap", "sample_recomputed", "days_add_up", "legs_tile")
+
 T = TypeVar("T")
 
 
@@ -239,7 +243,12 @@ def take_pictures(ui: Ui, backfill: str, day: str, folder: Path) -> None:
 
         driver.get(f"{ui.url}/assets/tracks?view=partitions&partition={day}")
         shown(driver, "Materialized", "leftover", "peak_memory_mb")
+        wait_for("the picture of the day", lambda: driver.execute_script(SHOWS_PICTURE))
         save("partitions")
+
+        driver.get(f"{ui.url}/assets/tracks?view=checks")
+        shown(driver, *CHECKS, "Passed")
+        save("checks")
 
         resize(driver, LOW)
         driver.get(f"{ui.url}/runs/b/{backfill}")
@@ -248,8 +257,12 @@ def take_pictures(ui: Ui, backfill: str, day: str, folder: Path) -> None:
 
         resize(driver, HEIGHT)
         driver.get(f"{ui.url}/assets/tracks?view=overview")
-        shown(driver, "Latest materialization")
+        shown(driver, "Latest materialization", "break_reason")
+        save("columns")
+
         click(driver, "Plots")
+        shown(driver, "km", "leftover")
+        driver.execute_script("arguments[0].scrollIntoView()", driver.find_element(By.XPATH, METADATA_HEADER))
         shown(driver, "km", "leftover")
         save("metadata")
 

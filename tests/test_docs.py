@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import os
 import re
@@ -80,6 +81,26 @@ def test_every_setting_and_variable_is_listed() -> None:
     }
     missing = [name for name in {*variables, *Settings.model_fields} if f"`{name}`" not in configuration]
     assert not missing
+
+
+def texts_of_the_code() -> list[str]:
+    """Every text in the code, as the documents write it: … stands for what is filled in."""
+    found = []
+    for path in ROOT.glob("trackgen_*/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def test_messages_that_can_be_looked_up_are_those_of_the_code() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^`([^`]+)`$", page, re.MULTILINE)
+    assert len(messages) > 40
+    texts = texts_of_the_code()
+    assert [message for message in messages if not any(message in text for text in texts)] == []
 
 
 def test_every_module_is_in_the_architecture() -> None:

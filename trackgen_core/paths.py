@@ -1,4 +1,4 @@
-"""Paths as WKB: coordinates in, geometry that every GIS tool reads out."""
+"""Paths as WKB: coordinates in, geometry that every GIS tool reads out; and paths with fewer vertices, for the eye."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from trackgen_core.geodesy import GEOD, FloatArray
+from trackgen_core.geodesy import GEOD, FloatArray, Mask
 
 _LITTLE_ENDIAN: Final = 1
 _POINT: Final = 1
@@ -132,8 +132,7 @@ def simplified(coordinates: FloatArray, tolerance_m: float) -> FloatArray:
 
     Notes
     -----
-    Douglas, D. and Peucker, T. (1973): Algorithms for the reduction of the number of points required to represent a
-    digitized line. Distances are measured around each vertex by itself, in metres on the ellipsoid, so that no
+    Distances are measured around each vertex by itself, in metres on the ellipsoid, so that no
     projection has to fit the whole line.
     """
     if len(coordinates) < 3 or tolerance_m <= 0:
@@ -145,18 +144,63 @@ def simplified(coordinates: FloatArray, tolerance_m: float) -> FloatArray:
     lat_m = np.radians(GEOD.a * (1 - GEOD.es) / curvature**1.5)
     kept = np.zeros(len(lon), bool)
     kept[[0, -1]] = True
-    stack = [(0, len(lon) - 1)]
-    while stack:
-        first, last = stack.pop()
-        inside = slice(first + 1, last)
-        x_scale, y_scale = lon_m[inside], lat_m[inside]
-        x, y = (lon[inside] - lon[first]) * x_scale, (lat[inside] - lat[first]) * y_scale
-        to_x, to_y = (lon[last] - lon[first]) * x_scale, (lat[last] - lat[first]) * y_scale
-        square = to_x**2 + to_y**2
-        share = np.divide(x * to_x + y * to_y, square, out=np.zeros_like(x), where=square > 0).clip(0, 1)
-        off = (x - share * to_x) ** 2 + (y - share * to_y) ** 2
-        if len(off) and off.max() > tolerance_m**2:
-            farthest = first + 1 + int(off.argmax())
-            kept[farthest] = True
-            stack += [(first, farthest), (farthest, last)]
-    return coordinates[kept]
+    return coordinates[simplify(lon, lat, lon_m, lat_m, kept, tolerance_m)]
+
+
+def simplify(x: FloatArray, y: FloatArray, x_m: FloatArray, y_m: FloatArray, kept: Mask, tolerance_m: float) -> Mask:
+    """Tell which vertices of lines are needed to draw them, of all lines at once.
+
+    Parameters
+    ----------
+    x, y : (n,) float arrays
+        The vertices of all lines, one line after the other, in the plane in which they are drawn.
+    x_m, y_m : (n,) float arrays
+        How many metres a unit of x and of y is where each vertex is.
+    kept : (n,) bool array
+        The vertices that are needed in any case; the first and the last of every line must be among them.
+    tolerance_m : float
+        How far a vertex may come to lie from the line if it is left out.
+
+    Returns
+    -------
+    (n,) bool array
+        `kept`, and what else is needed.
+
+    Notes
+    -----
+    Douglas, D. and Peucker, T. (1973): Algorithms for the reduction of the number of points required to represent a
+    digitized line. All spans between kept vertices are halved at their farthest vertex in the same pass, so that the
+    number of passes is the depth of the recursion, and not the number of lines.
+    """
+    kept = kept.copy()
+    ends = np.flatnonzero(kept)
+    lo, hi = ends[:-1], ends[1:]
+    while True:
+        is_open = hi - lo > 1
+        lo, hi = lo[is_open], hi[is_open]
+        if not len(lo):
+            return kept
+        inside = hi - lo - 1
+        span = np.repeat(np.arange(len(lo)), inside)
+        starts = np.cumsum(inside) - inside
+        vertex = np.arange(len(span)) - starts[span] + lo[span] + 1
+        from_x, from_y, scale_x, scale_y = x[lo[span]], y[lo[span]], x_m[vertex], y_m[vertex]
+        off = _distances(
+            *((x[vertex] - from_x) * scale_x, (y[vertex] - from_y) * scale_y),
+            *((x[hi[span]] - from_x) * scale_x, (y[hi[span]] - from_y) * scale_y),
+        )
+        farthest = np.maximum.reduceat(off, starts)
+        splits = farthest > tolerance_m
+        candidates = np.flatnonzero(off == farthest[span])
+        _, first = np.unique(span[candidates], return_index=True)
+        middle = vertex[candidates[first]][splits]
+        kept[middle] = True
+        lo, hi = np.append(lo[splits], middle), np.append(middle, hi[splits])
+
+
+def _distances(x: FloatArray, y: FloatArray, to_x: FloatArray, to_y: FloatArray) -> FloatArray:
+    """Return the distances of points from the straight lines between the origin and others."""
+    square = to_x**2 + to_y**2
+    share = np.divide(x * to_x + y * to_y, square, out=np.zeros_like(square), where=square > 0).clip(0, 1)
+    distances: FloatArray = np.hypot(x - share * to_x, y - share * to_y)
+    return distances

@@ -1,72 +1,126 @@
-"""Pictures for terminals: the outline of a path in braille, and profiles in blocks."""
+"""Small pictures of the tracks of days: SVG of some hundred characters, as a URL that holds the picture itself.
+
+A picture has a panel for each device, side by side, each with a scale of its own, north up and without a ground.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
-from trackgen_core.geodesy import FloatArray
+from trackgen_core.geodesy import FloatArray, IntArray
+from trackgen_core.paths import decode_path
 
-BRAILLE: Final = 0x2800
-DOT_BITS: Final = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-"""What the dots of a braille character add to `BRAILLE`, by row and column."""
-DOT_ROWS, DOT_COLUMNS = DOT_BITS.shape
-BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+SIZE: Final = 120
+"""Width and height of a panel."""
 
+MARGIN: Final = 6
+LEAST_DEGREES: Final = 0.002
+"""What fills a panel at least, about 200 m, so that a walk around a house looks like one."""
 
-def outline(lon: FloatArray, lat: FloatArray, columns: int, rows: int) -> list[str]:
-    """Draw a line of at least one point, north up and true to scale, with A at its start and B at its end.
+COARSER: Final = 1.4
+"""How much wider the cells of a grid are than those of the one before."""
 
-    Parameters
-    ----------
-    lon, lat : (n,) float arrays
-        Degrees.
-    columns, rows : int
-        The most characters and lines to use.
+COARSEST: Final = SIZE / 8
 
-    Returns
-    -------
-    list of str
-        Lines without blanks at their ends.
-    """
-    east = np.unwrap(lon, period=360)
-    x, y = (east - east.min()) * np.cos(np.radians((lat.min() + lat.max()) / 2)), lat.max() - lat
-    # A dot is about as high as wide: a character has two by four of them, and is twice as high as wide.
-    dots_wide, dots_high = columns * DOT_COLUMNS - 1, rows * DOT_ROWS - 1
-    scale = min(limit / size for limit, size in ((dots_wide, x.max()), (dots_high, y.max()), (1, 1e-9)) if size > 0)
-    x, y = x * scale, y * scale
-    way = np.append(0, np.cumsum(np.maximum(np.abs(np.diff(x)), np.abs(np.diff(y)))))
-    samples = np.arange(0, way[-1] + 0.5, 0.5)
-    across, down = (np.rint(np.interp(samples, way, axis)).astype(int) for axis in (x, y))
-    dots = np.unique(np.column_stack([down, across]), axis=0)
-    cells = np.zeros((dots[:, 0].max() // DOT_ROWS + 1, dots[:, 1].max() // DOT_COLUMNS + 1), int)
-    at_row, at_column = dots[:, 0] // DOT_ROWS, dots[:, 1] // DOT_COLUMNS
-    np.add.at(cells, (at_row, at_column), DOT_BITS[dots[:, 0] % DOT_ROWS, dots[:, 1] % DOT_COLUMNS])
-    drawn = [[chr(BRAILLE + cell) if cell else " " for cell in row] for row in cells.tolist()]
-    for letter, end in (("B", -1), ("A", 0)):
-        drawn[round(y[end]) // DOT_ROWS][round(x[end]) // DOT_COLUMNS] = letter
-    return ["".join(row).rstrip() for row in drawn]
+# What a URL cannot hold is written in the way of URLs.
+HEAD: Final = (
+    "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'%20width='{}'%20height='{}'%20fill='none'"
+    "%20stroke='royalblue'%20stroke-width='2'%20stroke-linejoin='round'%3E%3Cpath%20d='"
+)
+TAIL: Final = "'/%3E%3C/svg%3E"
+FRAME: Final = len(HEAD) + len(TAIL)
 
 
-def profile(values: FloatArray, rows: int) -> list[str]:
-    """Draw bars side by side from the least to the greatest of some values; none where a value is NaN.
+def draw_days(tracks: pd.DataFrame, room: Mapping[int, int]) -> dict[int, str]:
+    """Draw the tracks of days.
 
     Parameters
     ----------
-    values : (n,) float array
-        A value a column, at least one of them known.
-    rows : int
-        How many lines to use.
+    tracks : DataFrame
+        `day`, `panel` (from 0, left to right) and `path` (WKB), sorted by day and panel; where a panel cannot hold all
+        of them, it holds the first.
+    room : mapping of int to int
+        How many characters the picture of each day may have.
 
     Returns
     -------
-    list of str
-        `rows` lines of n characters, the highest first.
+    dict of int to str
+        The pictures by day; none of a day on which there is nothing to be seen.
     """
-    least, greatest = np.nanmin(values), np.nanmax(values)
-    steps = rows * (len(BLOCKS) - 1)
-    share = (values - least) / (greatest - least) if greatest > least else values * 0
-    heights = np.where(np.isnan(values), 0, 1 + np.nan_to_num(share) * (steps - 1)).round().astype(int)
-    lines = [np.clip(heights - row * (len(BLOCKS) - 1), 0, len(BLOCKS) - 1) for row in reversed(range(rows))]
-    return ["".join(BLOCKS[level] for level in line.tolist()) for line in lines]
+    if tracks.empty:
+        return {}
+    paths = [decode_path(path) for path in tracks["path"]]
+    lines = [line for path in paths for line in path]
+    of_line = tracks[["day", "panel"]].loc[tracks.index.repeat([len(path) for path in paths])]
+    panels = of_line.drop_duplicates()
+    panel = np.asarray(of_line.groupby(["day", "panel"]).ngroup(), np.int64)
+    in_row = panels.groupby("day")["panel"].transform("size").to_numpy("int64")
+    line = np.repeat(np.arange(len(lines)), [len(one) for one in lines])
+
+    x, y = _places(np.concatenate(lines), panel[line])
+    room_of = (panels["day"].map(room).to_numpy("int64") - FRAME) // in_row
+    kept = _thinned(x, y, line, panel, room_of)
+    x, y, line = x[kept] + SIZE * panels["panel"].to_numpy()[panel[line[kept]]], y[kept], line[kept]
+
+    texts: dict[int, list[str]] = {}
+    begins, ends = np.flatnonzero(np.diff(line, prepend=-1)), np.flatnonzero(np.diff(line, append=-1)) + 1
+    steps = np.diff(np.column_stack([x, y]), axis=0)
+    days = of_line["day"].to_numpy()[line[begins]]
+    for day, begin, end in zip(days.tolist(), begins.tolist(), ends.tolist(), strict=True):
+        way = steps[begin : end - 1].ravel().tolist()
+        texts.setdefault(day, []).append(f"M{x[begin]},{y[begin]}l" + "%+d" * len(way) % tuple(way))
+    width = dict(zip(panels["day"].tolist(), (SIZE * in_row).tolist(), strict=True))
+    return {day: HEAD.format(width[day], SIZE) + "".join(ways) + TAIL for day, ways in texts.items()}
+
+
+def _places(positions: FloatArray, panel: IntArray) -> tuple[IntArray, IntArray]:
+    """Return where positions lie in their panels, from the upper left; `panel` is sorted, and its numbers are dense."""
+    first = np.flatnonzero(np.diff(panel, prepend=-1))
+    lon, lat = positions.T
+    x = (lon - lon[first][panel] + 180) % 360 - 180  # on whichever side of the antimeridian the first one is
+    y = -lat
+    middle = (np.minimum.reduceat(y, first) + np.maximum.reduceat(y, first)) / 2
+    x *= np.cos(np.radians(middle))[panel]
+    extents = []
+    for axis in (x, y):
+        lo, hi = np.minimum.reduceat(axis, first), np.maximum.reduceat(axis, first)
+        axis -= ((lo + hi) / 2)[panel]
+        extents.append(hi - lo)
+    scale = (SIZE - 2 * MARGIN) / np.maximum(np.maximum(*extents), LEAST_DEGREES)
+    return tuple(np.rint(axis * scale[panel] + SIZE / 2).astype(np.int64) for axis in (x, y))
+
+
+def _thinned(x: IntArray, y: IntArray, line: IntArray, panel: IntArray, room: IntArray) -> IntArray:
+    """Return which vertices are drawn: each panel has room for its own.
+
+    Of those in a row in a cell of a grid, one is; the grid of a panel is the finest for which there is room. What has
+    no room even on the coarsest, the end of the last lines, is left out.
+    """
+    kept = [np.empty(0, np.int64)]
+    left, cell = np.arange(len(x)), 1.0
+    while len(left) and cell < COARSEST:
+        cells = np.column_stack([line[left], x[left] // cell, y[left] // cell])
+        left = _without_single(left[np.any(np.diff(cells, axis=0, prepend=-1) != 0, axis=1)], line)
+        fits = np.bincount(panel[line[left]], _characters(x[left], y[left], line[left]), len(room)) <= room
+        kept.append(left[fits[panel[line[left]]]])
+        left = left[~fits[panel[line[left]]]]
+        cell *= COARSER
+    spent = pd.Series(_characters(x[left], y[left], line[left])).groupby(panel[line[left]]).cumsum().to_numpy()
+    kept.append(_without_single(left[spent <= room[panel[line[left]]]], line))
+    return np.sort(np.concatenate(kept))
+
+
+def _without_single(vertices: IntArray, line: IntArray) -> IntArray:
+    """Leave out the only vertex of a line, for it is no way."""
+    return vertices[np.bincount(line[vertices])[line[vertices]] > 1] if len(vertices) else vertices
+
+
+def _characters(x: IntArray, y: IntArray, line: IntArray) -> IntArray:
+    """Return how many characters each vertex takes: a sign and digits for each axis; where lines begin, nine in all."""
+    steps = np.abs(np.diff(np.column_stack([x, y]), axis=0, prepend=0))
+    count: IntArray = (2 + (steps >= 10) + (steps >= 100)).sum(axis=1)
+    return np.where(np.diff(line, prepend=-1) != 0, 9, count)

@@ -1,7 +1,8 @@
 """The tables of the database, one schema for every dialect.
 
 Times are epoch milliseconds in UTC, days are counted from 1970-01-01, lengths are mm and elevations cm; the views
-`points_readable`, `tracks_readable` and `stays_readable` show them as people write them.
+`points_readable`, `tracks_readable` and `stays_readable` show them as people write them. What a column is says its
+`comment`, which the database keeps, too, or its `doc`.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ devices = Table(
 points = Table(
     "points",
     metadata,
-    Column("device_id", Integer, nullable=False),
-    Column("time_ms", BigInteger, nullable=False),
-    Column("lon", Float(53), nullable=False),
-    Column("lat", Float(53), nullable=False),
-    Column("altitude", Float(53), comment="m"),
-    Column("accuracy", Float(53), comment="m"),
-    Column("speed", Float(53), comment="m/s"),
+    Column("device_id", Integer, nullable=False, doc="whose device, in the table devices"),
+    Column("time_ms", BigInteger, nullable=False, doc="when, ms since 1970 UTC"),
+    Column("lon", Float(53), nullable=False, doc="degrees, WGS84"),
+    Column("lat", Float(53), nullable=False, doc="degrees, WGS84"),
+    Column("altitude", Float(53), comment="m", doc="m above the ellipsoid or the sea, as the device says it"),
+    Column("accuracy", Float(53), comment="m", doc="m, the radius that the device says it is sure of"),
+    Column("speed", Float(53), comment="m/s", doc="m/s, as the device says it; no rule looks at it"),
     # PostgreSQL would spend a third of an import on it: there, the triggers look at what other programs write.
     ForeignKeyConstraint(["device_id"], ["devices.device_id"]).ddl_if(dialect="sqlite"),
     # The key is the order in which everything reads points; SQLite keeps the table itself in that order.
@@ -107,28 +108,31 @@ settings_used = Table(
 segments = Table(
     "segments",
     metadata,
-    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
-    Column("day", Integer, nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False, doc="whose device, in the table devices"),
+    Column("day", Integer, nullable=False, doc="the partition: days since 1970 UTC"),
+    Column("number", Integer, nullable=False, doc="counts the segments of a day of a device"),
     Column("local_day", Integer, nullable=False, comment="in the user's time zone"),
-    Column("is_stay", Integer, nullable=False),
+    Column("is_stay", Integer, nullable=False, doc="1: at rest, 0: on the way"),
     Column("continues", Integer, nullable=False, comment="1: the same rest as the segment before"),
-    Column("first_ms", BigInteger, nullable=False),
-    Column("first_lon", Float(53), nullable=False),
-    Column("first_lat", Float(53), nullable=False),
-    Column("last_ms", BigInteger, nullable=False),
-    Column("last_lon", Float(53), nullable=False),
-    Column("last_lat", Float(53), nullable=False),
-    Column("points", Integer, nullable=False),
-    Column("length_mm", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False, doc="the first point, ms since 1970 UTC"),
+    Column("first_lon", Float(53), nullable=False, doc="degrees"),
+    Column("first_lat", Float(53), nullable=False, doc="degrees"),
+    Column("last_ms", BigInteger, nullable=False, doc="the last point, ms since 1970 UTC"),
+    Column("last_lon", Float(53), nullable=False, doc="degrees"),
+    Column("last_lat", Float(53), nullable=False, doc="degrees"),
+    Column("points", Integer, nullable=False, doc="points of its own"),
+    Column("length_mm", BigInteger, nullable=False, doc="the sum of its hops, WGS84 geodesics, mm"),
     Column("told_by", Integer, nullable=False, comment="pace, or mode by hand"),
-    *(Column(name, BigInteger, nullable=False) for name in BAND_COLUMNS),
-    *(Column(name, BigInteger) for name in CLIMB_COLUMNS),
+    *(
+        Column(name, BigInteger, nullable=False, doc=f"ms at the speeds of band {band}")
+        for band, name in enumerate(BAND_COLUMNS)
+    ),
+    *(Column(name, BigInteger, doc="a part of the climb, of altitudes in cm") for name in CLIMB_COLUMNS),
     Column("start_cm", BigInteger, comment="altitude of the first point"),
-    Column("end_cm", BigInteger),
-    *(Column(name, BigInteger, nullable=False) for name in REST_COLUMNS),
-    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
-    Column("digest", BigInteger, nullable=False),
+    Column("end_cm", BigInteger, doc="altitude of the last point"),
+    *(Column(name, BigInteger, nullable=False, doc="of a stay: a part of where it is") for name in REST_COLUMNS),
+    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False, doc="by which settings it was made"),
+    Column("digest", BigInteger, nullable=False, doc="a sum over its points: tells whether anything changed"),
     Column("path", LargeBinary, nullable=False, comment="float64 pairs lon, lat"),
     PrimaryKeyConstraint("device_id", "day", "number"),
 )
@@ -136,27 +140,27 @@ segments = Table(
 tracks = Table(
     "tracks",
     metadata,
-    Column("track_id", String, primary_key=True),
-    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
-    Column("started_ms", BigInteger, nullable=False),
-    Column("ended_ms", BigInteger, nullable=False),
-    Column("start_lon", Float(53), nullable=False),
-    Column("start_lat", Float(53), nullable=False),
-    Column("end_lon", Float(53), nullable=False),
-    Column("end_lat", Float(53), nullable=False),
-    Column("points", Integer, nullable=False),
-    Column("length_mm", BigInteger, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
-    Column("moving_ms", BigInteger, nullable=False),
-    Column("avg_speed_kmh", Float(53), nullable=False),
-    Column("elevation_gain_cm", BigInteger),
-    Column("elevation_loss_cm", BigInteger),
-    Column("elevation_min_cm", BigInteger),
-    Column("elevation_max_cm", BigInteger),
+    Column("track_id", String, primary_key=True, doc="UUIDv5 of user, device and first point"),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False, doc="whose device, in the table devices"),
+    Column("started_ms", BigInteger, nullable=False, doc="ms since 1970 UTC; its day is the partition"),
+    Column("ended_ms", BigInteger, nullable=False, doc="ms since 1970 UTC"),
+    Column("start_lon", Float(53), nullable=False, doc="degrees"),
+    Column("start_lat", Float(53), nullable=False, doc="degrees"),
+    Column("end_lon", Float(53), nullable=False, doc="degrees"),
+    Column("end_lat", Float(53), nullable=False, doc="degrees"),
+    Column("points", Integer, nullable=False, doc="points of its own; ends shared with stays are those of the stays"),
+    Column("length_mm", BigInteger, nullable=False, doc="the sum of its hops, WGS84 geodesics, mm"),
+    Column("duration_ms", BigInteger, nullable=False, doc="from the first point to the last"),
+    Column("moving_ms", BigInteger, nullable=False, doc="time in hops that are no standing"),
+    Column("avg_speed_kmh", Float(53), nullable=False, doc="length by duration"),
+    Column("elevation_gain_cm", BigInteger, doc="rises of at least climb_threshold_m"),
+    Column("elevation_loss_cm", BigInteger, doc="falls of at least climb_threshold_m"),
+    Column("elevation_min_cm", BigInteger, doc="the lowest altitude"),
+    Column("elevation_max_cm", BigInteger, doc="the highest altitude"),
     Column("mode", String, nullable=False, comment="how most of the time was spent"),
-    Column("break_reason", String, nullable=False),
-    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False),
-    Column("digest", BigInteger, nullable=False),
+    Column("break_reason", String, nullable=False, doc="why it begins here"),
+    Column("settings_id", ForeignKey("settings_used.settings_id"), nullable=False, doc="by which settings it was made"),
+    Column("digest", BigInteger, nullable=False, doc="a sum over its points: tells whether anything changed"),
     Column("path", LargeBinary, nullable=False, comment="WKB, lon/lat"),
     Index("tracks_by_start", "device_id", "started_ms"),
 )
@@ -327,6 +331,21 @@ IS_LATER: Final = """EXISTS (SELECT 1 FROM segments AS s WHERE s.device_id = {0}
 IS_EARLIER: Final = """EXISTS (SELECT 1 FROM segments AS s WHERE s.device_id = {0}.device_id
     AND s.day >= {0}.ended_ms / 86400000
     AND (s.last_ms, s.last_lon, s.last_lat) > ({0}.ended_ms, {0}.end_lon, {0}.end_lat))"""
+
+daily_summaries = Table(
+    "daily_summaries",
+    MetaData(),  # a view, made along with the others
+    Column("user", String, doc="the name of the user"),
+    Column("day", String, doc="the day in the user's time zone, as in 2025-06-01"),
+    Column("km", Float(53), doc="length of tracks"),
+    Column("moving_hours", Float(53), doc="time in hops that are no standing"),
+    Column("tracks", Integer, doc="tracks under way on the day"),
+    Column("stays", Integer, doc="stays under way on the day"),
+    Column("rest_hours", Float(53), doc="time in stays"),
+    Column("elevation_gain_m", Float(53), doc="rises of at least climb_threshold_m"),
+    Column("elevation_loss_m", Float(53), doc="falls of at least climb_threshold_m"),
+)
+"""What the view of that name shows: the sums of `item_days`."""
 
 VIEWS: Final = {
     "points_readable": """

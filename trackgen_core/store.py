@@ -32,6 +32,7 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
+    union_all,
 )
 
 from trackgen_core.database import (
@@ -990,6 +991,47 @@ class Store:
         dtypes = {"day": "int64", "tracks": "int64", "length_mm": "int64"}
         return fetch_frame(connection, query, dtypes).set_index("day")
 
+    def longest_tracks(self, connection: Connection, lo_day: int, hi_day: int, devices_a_day: int) -> pd.DataFrame:
+        """Return the tracks of the devices that went farthest on each day from `lo_day` to `hi_day`, inclusive.
+
+        Returns
+        -------
+        DataFrame
+            `day`, `panel` (0 for the device that went farthest), `user`, `device`, `length_mm` and `track_id` of each
+            track that starts on the day, sorted by day, panel and length, the longest first.
+        """
+        day = (tracks.c.started_ms // MS_PER_DAY).label("day")
+        sums = (
+            select(day, tracks.c.device_id, func.sum(tracks.c.length_mm).label("length_mm"))
+            .where(*_starting(tracks, lo_day, hi_day))
+            .group_by(day, tracks.c.device_id)
+            .subquery()
+        )
+        order = func.row_number().over(
+            partition_by=sums.c.day, order_by=(sums.c.length_mm.desc(), sums.c.device_id.asc())
+        )
+        ranked = select(sums.c.day, sums.c.device_id, (order - 1).label("panel")).subquery()
+        query = (
+            select(ranked.c.day, ranked.c.panel, users.c.name, devices.c.name, tracks.c.length_mm, tracks.c.track_id)
+            .select_from(ranked.join(devices, devices.c.device_id == ranked.c.device_id).join(users))
+            .join(
+                tracks,
+                and_(
+                    tracks.c.device_id == ranked.c.device_id,
+                    tracks.c.started_ms.between(ranked.c.day * MS_PER_DAY, (ranked.c.day + 1) * MS_PER_DAY - 1),
+                ),
+            )
+            .where(ranked.c.panel < devices_a_day)
+            .order_by(ranked.c.day, ranked.c.panel, tracks.c.length_mm.desc(), tracks.c.track_id)
+        )
+        dtypes = {"day": "int64", "panel": "int64", "user": "object", "device": "object"}
+        return fetch_frame(connection, query, dtypes | {"length_mm": "int64", "track_id": "object"})
+
+    def paths_of(self, connection: Connection, track_ids: Collection[str]) -> dict[str, bytes]:
+        """Return the paths (WKB) of tracks by their ids."""
+        query = select(tracks.c.track_id, tracks.c.path).where(tracks.c.track_id.in_(list(track_ids)))
+        return {row.track_id: bytes(row.path) for row in connection.execute(query)}
+
     def count_tracks(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
     ) -> int:
@@ -1183,6 +1225,36 @@ class Store:
             .order_by(users.c.name, devices.c.name, tracks.c.started_ms, tracks.c.track_id, legs.c.number)
         )
         return self._stream(query, {"user": "object", "device": "object", **LEG_DTYPES}, 10_000)
+
+    def days_of_items(
+        self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
+    ) -> tuple[int, int] | None:
+        """Return the first and the last of some days on which tracks or stays start, None if there are none.
+
+        Parameters
+        ----------
+        names : collection of str, optional
+            Users; by default all.
+        lo_day, hi_day : int, optional
+            The days to look at, inclusive; by default all.
+
+        Raises
+        ------
+        UnknownUser
+            If one of the users is not in the database.
+        """
+        user_ids = None if names is None else self.user_ids(names)
+        starts = union_all(
+            *(
+                select(func.min(table.c.started_ms).label("lo"), func.max(table.c.started_ms).label("hi"))
+                .select_from(table.join(devices))
+                .where(*_starting(table, lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
+                for table in (tracks, stays)
+            )
+        ).subquery()
+        with self.read() as connection:
+            lo_ms, hi_ms = connection.execute(select(func.min(starts.c.lo), func.max(starts.c.hi))).one()
+        return None if lo_ms is None else (lo_ms // MS_PER_DAY, hi_ms // MS_PER_DAY)
 
     def _read_items(
         self,

@@ -18,7 +18,7 @@ from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, 
 from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
-from trackgen_dagster import tags
+from trackgen_dagster import metadata, tags
 from trackgen_dagster.environment import number
 from trackgen_dagster.instance import process_tag
 from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
@@ -47,7 +47,10 @@ LONG_RUN: Final = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RU
 
 points = dg.AssetSpec(
     "points",
-    description="GPS fixes of all users, as they were imported: one partition is one UTC day.",
+    description="GPS fixes of all users, as they came from phones, watches and loggers. `trackgen import`, the drop "
+    "folder or other programs add them, so there is nothing here to materialize. A partition is one UTC day; the "
+    "sensor `incremental` notes how many points it has whenever they change.",
+    metadata=metadata.POINTS,
     partitions_def=daily,
     group_name=GROUP,
     kinds={DATABASE},
@@ -71,14 +74,15 @@ class Generation(dg.Config):
     deps=[dg.AssetDep(points, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
-    kinds={"python", "pandas"},
+    metadata=metadata.SEGMENTS,
+    kinds={"python", "pandas", DATABASE},
 )
 def segments(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
-    """Runs of points without a break, on the way or at rest, cut at midnight UTC; noise is set aside.
+    """Runs of points without a break, on the way or at rest, cut at midnight UTC: what tracks are put together from.
 
-    A new segment starts after a pause longer than `minutes_between_routes`, after a hop that the distance rule does not
-    believe, and where a stay begins or ends. Six hours on either side of a day are looked at. Making a day again
-    replaces exactly this day.
+    Fixes that cannot be true are set aside as noise. A new segment starts after a pause longer than
+    `minutes_between_routes`, after a hop that the distance rule does not believe, and where a stay begins or ends. Six
+    hours on either side of a day are looked at. Making a day again replaces the segments of exactly this day.
     """
     _generate(context, "segments", config, database.store)
 
@@ -88,16 +92,22 @@ def segments(context: dg.AssetExecutionContext, config: Generation, database: Tr
     deps=[dg.AssetDep(segments, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
-    kinds={"python", "pandas"},
+    metadata=metadata.TRACKS,
+    kinds={"python", "pandas", DATABASE},
 )
 def tracks(context: dg.AssetExecutionContext, config: Generation, database: TrackStore) -> None:
-    """Journeys with their legs, and stays between them: segments joined over midnight where the rules find no break.
+    """Journeys with their legs, and the stays between them: segments, joined over midnight where no rule breaks them.
 
     A track or stay belongs to the day on which it starts, however many days it lasts. Making a day again rebuilds every
-    one that touches it.
+    one that touches it, and gives the same as before if neither points nor settings nor edits have changed. `picture`
+    shows the tracks that start on a day: a panel for each of the three devices that went farthest, each with a scale of
+    its own.
     """
     _generate(context, "tracks", config, database.store)
 
+
+MADE: Final = (segments, tracks)
+"""What a run makes."""
 
 daily_summaries = dg.AssetSpec(
     "daily_summaries",
@@ -105,6 +115,7 @@ daily_summaries = dg.AssetSpec(
     description="What users did on each of their days: kilometres, moving time, tracks, stays, rest, climb. The step "
     "that makes tracks writes them in the same transaction; a partition is the day in the time zone of each user. A "
     "journey over midnight counts on both days, each with its share, so the days add up to the tracks.",
+    metadata=metadata.DAILY_SUMMARIES,
     partitions_def=daily,
     group_name=GROUP,
     kinds={DATABASE},
@@ -178,8 +189,8 @@ def _report_summaries(context: dg.AssetExecutionContext, store: Store, days: Col
     sums = sums.reindex(sorted(days)).fillna(0).astype("int64")
     columns = {
         "km": sums["length_mm"] / 1e6,
-        "moving_hours": sums["moving_ms"] / 3.6e6,
-        "rest_hours": sums["rest_ms"] / 3.6e6,
+        "moving_hours": (sums["moving_ms"] / 3.6e6).round(3),
+        "rest_hours": (sums["rest_ms"] / 3.6e6).round(3),
         "tracks": sums["tracks"],
         "stays": sums["stays"],
         "climb_m": sums["gain_cm"] / 100,
@@ -218,7 +229,11 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
         with store.read() as connection:
             progress.created = store.count_tracks(connection, *_counted_days(context), user_ids)
     progress.write()
-    return Made(stage, _metadata(stage, day_stats(store, lo_day, hi_day).join(cost)), failures)
+    said = _metadata(stage, day_stats(store, lo_day, hi_day).join(cost))
+    if stage == "tracks":
+        for day, picture in metadata.pictures(store, lo_day, hi_day):
+            said[day] = {"picture": picture, **said[day]}
+    return Made(stage, said, failures)
 
 
 def _counted_days(context: dg.AssetExecutionContext) -> tuple[int, int]:

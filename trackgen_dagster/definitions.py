@@ -1,5 +1,7 @@
 """Everything that Dagster loads."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from trackgen_dagster import assets, checks
@@ -8,8 +10,15 @@ from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.schedules import SCHEDULES
 from trackgen_dagster.sensors import SENSORS
 
+IS_CHECKOUT = (Path(__file__).parents[1] / "pyproject.toml").exists()
+
 defs = dg.Definitions(
-    assets=[assets.points, assets.segments, assets.tracks, assets.daily_summaries],
+    assets=[
+        assets.points,
+        # Where the code is developed, the UI opens it in the editor.
+        *(dg.with_source_code_references(assets.MADE) if IS_CHECKOUT else assets.MADE),
+        assets.daily_summaries,
+    ],
     asset_checks=[checks.follows_from_points],
     jobs=[generate, inbox, cleanup],
     schedules=SCHEDULES,

@@ -12,7 +12,8 @@ from trackgen_dagster.sessions import clean
 generate = dg.define_asset_job(
     "generate",
     selection=dg.AssetSelection.assets(segments, tracks),
-    description="Segments and tracks of a range of days, with their checks, in one run.",
+    description="Segments and tracks of a range of days, with their checks, in one run. The sensor `incremental`, the "
+    "schedule `daily` and `trackgen generate` start it.",
 )
 
 
@@ -23,7 +24,7 @@ def import_inbox(context: dg.OpExecutionContext, database: TrackStore) -> None:
     context.add_output_metadata({"files": len(reports), "failed": sum(report.failed for report in reports)})
 
 
-@dg.job(description="Import the files of the drop folder.")
+@dg.job(description="Import the files of the drop folder. The sensor `drop_folder` starts it.")
 def inbox() -> None:
     """Import the files of the drop folder."""
     import_inbox()
@@ -35,7 +36,10 @@ def forget_old_sessions(context: dg.OpExecutionContext) -> None:
     context.add_output_metadata(clean(context.instance, days=number("TRACKGEN_RETENTION_DAYS")).as_json())
 
 
-@dg.job(description="Keep Dagster's own storage from growing for ever.")
+@dg.job(
+    description="Forget old sessions, so that Dagster's own storage does not grow for ever. The schedule `cleaning` "
+    "starts it."
+)
 def cleanup() -> None:
     """Forget old sessions."""
     forget_old_sessions()

@@ -11,8 +11,9 @@ import dagster as dg
 
 from trackgen_core.points import MS_PER_DAY, day_date, day_number, now_ms, start_day
 
-# Both are in beta, and both are tested here. Dagster sets filters of its own when it is imported, so this comes after.
+# All are in beta, and all are tested here. Dagster sets filters of its own when it is imported, so this comes after.
 warnings.filterwarnings("ignore", message=r"Parameter `(allow_nonexistent_upstream_partitions|backfill_policy|owners)`")
+warnings.filterwarnings("ignore", message=r"(Function|Class) `\w*(?i:code_?references?)")
 
 daily = dg.DailyPartitionsDefinition(
     start_date=start_day().isoformat(),

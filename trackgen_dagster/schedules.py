@@ -23,7 +23,8 @@ RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
     cron_schedule=(os.environ.get("TRACKGEN_DAILY_CRON") or f"{EVERY_FOUR_HOURS};{AFTER_MIDNIGHT}").split(";"),
     execution_timezone="UTC",
     default_status=RUNNING,
-    description="Makes tracks of whatever is still listed, and of yesterday again.",
+    description="Makes tracks of whatever is still listed, and of yesterday again: a net under the sensor "
+    "`incremental`. TRACKGEN_DAILY_CRON says when.",
 )
 def daily(context: dg.ScheduleEvaluationContext, database: TrackStore) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Request runs for what is listed, and for yesterday."""

@@ -64,7 +64,8 @@ AWAY_S: Final = 180
     job=generate,
     minimum_interval_seconds=15,
     default_status=RUNNING,
-    description="Makes tracks of what is new, changed or deleted, once nothing more has come for a while.",
+    description="Makes tracks of what is new, changed or deleted, once nothing more has come for "
+    "TRACKGEN_DEBOUNCE_SECONDS. A tick that requests nothing says why.",
 )
 def incremental(context: dg.SensorEvaluationContext, database: TrackStore) -> dg.SensorResult:
     """Request runs for exactly the days and users whose points or settings changed."""

@@ -86,6 +86,13 @@ def test_the_sample_history_is_the_same_in_both(tmp_path: Path, databases: postg
         )
         assert one == other, table
         assert one or table in ("noise", "noise_readable")
+    longest = []
+    for store in stores:
+        with store.read() as connection:
+            found = store.longest_tracks(connection, *world.ALL_DAYS, 2)
+            longest.append((found.to_dict("list"), store.paths_of(connection, found["track_id"])))
+    assert longest[0] == longest[1]
+    assert set(longest[0][0]["panel"]) == {0, 1}
 
 
 def plain(value: object) -> object:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tests import reference, strategies, world
 from tests.effort import examples
 from trackgen_core.editing import EditError, find_track
-from trackgen_core.pictures import BRAILLE, DOT_BITS, outline, profile
 from trackgen_core.points import day_date, day_number
 from trackgen_core.report import report
 from trackgen_core.segmentation import BREAK_REASONS, local_days
 from trackgen_core.settings import Settings
 from trackgen_core.store import UnknownUser
+from trackgen_core.terminal import BRAILLE, DOT_BITS, outline, profile
 from trackgen_core.timeline import timeline, why
 
 slow = hypothesis_settings(max_examples=examples(4), deadline=None, suppress_health_check=list(HealthCheck))

@@ -129,6 +129,8 @@ def test_partitions_metadata_and_backfill_are_shown(stack: Stack, tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {
         "graph.png",
         "partitions.png",
+        "checks.png",
         "backfill.png",
+        "columns.png",
         "metadata.png",
     }

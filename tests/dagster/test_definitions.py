@@ -22,13 +22,13 @@ GRAPH = {
     "points": {"deps": {}, "kinds": {"sqlite"}, "executable": False, "backfill": None},
     "segments": {
         "deps": {"points": (-1, 1)},
-        "kinds": {"python", "pandas"},
+        "kinds": {"python", "pandas", "sqlite"},
         "executable": True,
         "backfill": dg.BackfillPolicy.multi_run(366),
     },
     "tracks": {
         "deps": {"segments": (-1, 1)},
-        "kinds": {"python", "pandas"},
+        "kinds": {"python", "pandas", "sqlite"},
         "executable": True,
         "backfill": dg.BackfillPolicy.multi_run(366),
     },

@@ -11,7 +11,7 @@ from trackgen_dagster.cli.operations import daemon, demo, doctor, init, metrics,
 from trackgen_dagster.cli.options import Group
 from trackgen_dagster.cli.points import import_, points
 from trackgen_dagster.cli.reports import completion, report
-from trackgen_dagster.cli.results import days, legs, preview, stays, timeline, tracks
+from trackgen_dagster.cli.results import days, legs, map_, preview, stays, timeline, tracks
 from trackgen_dagster.cli.settings import settings
 from trackgen_dagster.cli.verification import verify
 
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 for _command in (
-    *(import_, points, generate, tracks, legs, stays, edits, timeline, days, report, settings, preview),
+    *(import_, points, generate, tracks, legs, stays, edits, timeline, days, report, map_, settings, preview),
     *(sessions, dead_letters, notify, verify, dawarich, init, ui, daemon, metrics, doctor, demo),
     completion,
 ):

@@ -116,7 +116,7 @@ def _drawn(points: Any) -> list[str]:  # noqa: ANN401 - a DataFrame
     import numpy as np
 
     from trackgen_core.geodesy import pair_lengths_mm
-    from trackgen_core.pictures import outline
+    from trackgen_core.terminal import outline
 
     if len(points) < 2:
         return []
@@ -135,7 +135,7 @@ def _drawn(points: Any) -> list[str]:  # noqa: ANN401 - a DataFrame
 
 
 def _profile(what: str, unit: str, values: Any) -> list[str]:  # noqa: ANN401 - an array
-    from trackgen_core.pictures import profile
+    from trackgen_core.terminal import profile
 
     bars = profile(values, PROFILE_ROWS)
     labels = [f"{values.max():,.0f}", *[""] * (PROFILE_ROWS - 2), f"{values.min():,.0f}"]

@@ -316,3 +316,36 @@ def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool
             f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  ",
             day["user"],
         )
+
+
+@command("map")
+@users_option
+@start_option
+@end_option
+@click.option(
+    "--tiles", metavar="URL", help="Tiles to draw beneath, as https://example.org/{z}/{x}/{y}.png; by default none."
+)
+@click.option("--attribution", metavar="TEXT", help="Whom the tiles are from, as their licence asks.")
+@output_option
+def map_(
+    users: Sequence[str],
+    start: int | None,
+    end: int | None,
+    tiles: str | None,
+    attribution: str | None,
+    output: Path | None,
+) -> None:
+    """Make a map of what starts from --start to --end: one page that opens from disk.
+
+    Without --tiles, looking at it asks no server for anything.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_core.map import Tiles, write_map
+
+    if (tiles is None) != (attribution is None):
+        raise click.UsageError("--tiles and --attribution go together")
+    ground = None if tiles is None or attribution is None else Tiles(tiles, attribution)
+    with output_stream(output) as out:
+        tracks, stays = write_map(open_store(), out, users or None, start, end, tiles=ground)
+    if output:
+        click.echo(f"{tracks:,} tracks and {stays:,} stays drawn on {output}")
