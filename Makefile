@@ -62,6 +62,7 @@ bench: $(INSTALLED) ## Run the benchmarks
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_formats.py
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_postgresql.py
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_users.py
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_dawarich.py
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
@@ -246,6 +246,27 @@ item_days = Table(
     Index("item_days_by_day", "local_day", "user_id"),
 )
 """The share that each track and stay has in each day, written and deleted together with it."""
+
+dawarich_users = Table(
+    "dawarich_users",
+    metadata,
+    Column("user_id", ForeignKey("users.user_id"), primary_key=True),
+    Column("dawarich_id", BigInteger, nullable=False, unique=True, comment="of the user in Dawarich"),
+    Column("state", String, nullable=False, comment="off, shadow or on"),
+)
+"""The users whose points are mirrored from Dawarich."""
+
+dawarich_days = Table(
+    "dawarich_days",
+    metadata,
+    Column("user_id", ForeignKey("dawarich_users.user_id"), nullable=False),
+    Column("day", BigInteger, nullable=False),
+    Column("points", BigInteger, nullable=False, comment="in Dawarich, when they were mirrored"),
+    Column("digest", BigInteger, nullable=False, comment="sum of the hashes of these points"),
+    PrimaryKeyConstraint("user_id", "day"),
+    sqlite_with_rowid=False,
+)
+"""The days that were mirrored from Dawarich, written together with their points."""
 
 POINTS_DDL: Final = (
     # What other programs add of months that nothing was imported of.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from trackgen_dagster.cli.dawarich import dawarich
 from trackgen_dagster.cli.edits import edits
 from trackgen_dagster.cli.generation import dead_letters, generate, notify, sessions
 from trackgen_dagster.cli.operations import daemon, demo, doctor, init, metrics, ui
@@ -26,7 +27,7 @@ def main() -> None:
 
 for _command in (
     *(import_, points, generate, tracks, legs, stays, edits, timeline, days, report, map_, settings, preview),
-    *(sessions, dead_letters, notify, verify, init, ui, daemon, metrics, doctor, demo),
+    *(sessions, dead_letters, notify, verify, dawarich, init, ui, daemon, metrics, doctor, demo),
     completion,
 ):
     main.add_command(_command)

@@ -1,0 +1,281 @@
+"""The database of Dawarich: what is there, and what of it is read.
+
+Everything is read in place, in transactions that only read; its tables are never changed but by `writing`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from trackgen_core.copying import copy_out
+from trackgen_core.database import DatabaseError
+from trackgen_core.points import NO_TIME
+
+SECONDS_PER_DAY: Final = 86_400
+
+NEEDED: Final = {
+    "users": ("id", "email", "settings"),
+    "points": ("id", "user_id", "track_id", "tracker_id", "timestamp", "lonlat", "altitude", "accuracy"),
+    "tracks": (
+        *("id", "user_id", "start_at", "end_at", "original_path", "distance", "avg_speed", "duration"),
+        *("elevation_gain", "elevation_loss", "elevation_max", "elevation_min", "created_at", "updated_at"),
+    ),
+}
+"""Tables and columns without which this is no database of Dawarich that Trackgen knows."""
+
+DEFAULTS: Final = {"minutes_between_routes": 30, "meters_between_routes": 500}
+"""What Dawarich takes where a user has said nothing; and what is taken where what is there is no number above 0."""
+MOST: Final = {"minutes_between_routes": 1440, "meters_between_routes": 40_000_000}
+
+POINT_DTYPES: Final = {
+    "time_ms": "int64",
+    "lon": "float64",
+    "lat": "float64",
+    "altitude": "float64",
+    "accuracy": "float64",
+    "device": "object",
+}
+TRACK_DTYPES: Final = dict.fromkeys(("id", "started_s", "ended_s", "distance_m", "points"), "int64")
+"""A track as Dawarich has it: `points` are those that say that they are its own."""
+
+FETCH_ROWS: Final = 50_000
+
+
+class User(NamedTuple):
+    """A user of Dawarich."""
+
+    id: int
+    email: str
+    settings: Any
+    """The column `settings`, whatever is in it."""
+
+
+class Dawarich:
+    """An open database of Dawarich.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        A connection to it.
+    name : str
+        What it is called in messages: its URL without a password.
+
+    Raises
+    ------
+    DatabaseError
+        If a table or column is missing.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], name: str) -> None:
+        self.connection = connection
+        self.name = name
+        rows = connection.execute(
+            "SELECT table_name::text, column_name::text FROM information_schema.columns "
+            "WHERE table_name IN ('users', 'points', 'tracks', 'track_segments') AND table_schema = ANY("
+            "current_schemas(false))"
+        ).fetchall()
+        self.columns = {table: {column for of, column in rows if of == table} for table, _ in rows}
+        for table, columns in NEEDED.items():
+            if missing := [column for column in columns if column not in self.columns.get(table, ())]:
+                raise DatabaseError(
+                    f"{name}: no database of Dawarich that Trackgen knows: table {table} lacks {', '.join(missing)} "
+                    "(or this database user may not see them)"
+                )
+
+    def has(self, table: str, column: str = "id") -> bool:
+        """Say whether there is a column; versions of Dawarich differ."""
+        return column in self.columns.get(table, ())
+
+    @property
+    def schema_version(self) -> str:
+        """The number of Dawarich's newest migration."""
+        row = self.connection.execute("SELECT max(version) FROM schema_migrations").fetchone()
+        return str(row[0]) if row and row[0] else "unknown"
+
+    def may_write(self) -> bool:
+        """Say whether this database user may do what `writing` does."""
+        row = self.connection.execute(
+            """
+            SELECT has_table_privilege('tracks', 'INSERT') AND has_table_privilege('tracks', 'UPDATE')
+               AND has_table_privilege('tracks', 'DELETE') AND has_column_privilege('points', 'track_id', 'UPDATE')
+               AND (to_regnamespace('trackgen') IS NOT NULL OR has_database_privilege(current_database(), 'CREATE'))
+            """
+        ).fetchone()
+        return bool(row and row[0])
+
+    @property
+    def usable(self) -> str:
+        """The condition that makes a row of `points AS p` a fix."""
+        conditions = ["p.timestamp IS NOT NULL", "p.lonlat IS NOT NULL"]
+        if self.has("points", "anomaly"):
+            conditions.append("p.anomaly IS NOT TRUE")
+        if self.has("points", "deleted_at"):
+            conditions.append("p.deleted_at IS NULL")
+        return " AND ".join(conditions)
+
+    def users(self) -> list[User]:
+        """Return the users that are not deleted, by id."""
+        where = "WHERE deleted_at IS NULL" if self.has("users", "deleted_at") else ""
+        rows = self.connection.execute(f"SELECT id, email, settings FROM users {where} ORDER BY id").fetchall()
+        return [User(*row) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many users, points and tracks there are, and how many points are left out, by reason."""
+        one = self.connection.execute(
+            f"""
+            SELECT count(*), count(*) FILTER (WHERE user_id IS NULL),
+                   count(*) FILTER (WHERE user_id IS NOT NULL AND NOT ({self.usable})),
+                   (SELECT count(*) FROM tracks)
+            FROM points AS p
+            """
+        ).fetchone()
+        assert one is not None
+        names = ("points", "points_without_user", "points_left_out", "tracks")
+        return {"users": len(self.users()), **dict(zip(names, one, strict=True))}
+
+    def days(self, user_ids: Collection[int]) -> pd.DataFrame:
+        """Return, of each day (UTC) of some users that has points, their number and the sum of their hashes.
+
+        Returns
+        -------
+        DataFrame
+            `id` (of the user), `day`, `points`, `digest`. Whatever is inserted, changed or deleted changes it.
+        """
+        rows = self.connection.execute(
+            f"""
+            SELECT p.user_id, floor(p.timestamp / {SECONDS_PER_DAY}.0)::int8, count(*), (sum(
+                hashint8extended(p.timestamp::int8, hashfloat8extended(ST_X(p.lonlat::geometry),
+                hashfloat8extended(ST_Y(p.lonlat::geometry), hashfloat8extended(coalesce({self._altitude}, 'NaN'),
+                hashint8extended(coalesce(p.accuracy, -1)::int8, hashtextextended(coalesce(p.tracker_id, ''), 0))))))
+            ) %% 9223372036854775807)::int8
+            FROM points AS p WHERE p.user_id = ANY(%s) AND {self.usable} GROUP BY 1, 2
+            """,
+            [list(user_ids)],
+        ).fetchall()
+        frame = pd.DataFrame(rows, columns=["id", "day", "points", "digest"])
+        return frame.fillna({"digest": 0}).astype("int64")  # of places that are empty, hashes are NULL
+
+    def points(self, user_id: int, days: Collection[int]) -> pd.DataFrame:
+        """Return the points of a user on some days (UTC), with the columns of `POINT_DTYPES`."""
+        query = f"""
+            SELECT p.timestamp::int8 * 1000, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry),
+                   {self._altitude}, p.accuracy::float8, convert_to(coalesce(p.tracker_id, ''), 'UTF8')
+            FROM unnest('{{{",".join(map(str, days))}}}'::int8[]) AS day
+            JOIN points AS p ON p.user_id = {int(user_id)} AND p.timestamp >= day * {SECONDS_PER_DAY}
+                            AND p.timestamp < (day + 1) * {SECONDS_PER_DAY}
+            WHERE {self.usable}
+            """
+        frames = [*copy_out(self.connection, query, POINT_DTYPES, FETCH_ROWS)]
+        if not frames:
+            return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in POINT_DTYPES.items()})
+        frame = pd.concat(frames, ignore_index=True)
+        codes, names = pd.factorize(frame["device"])
+        return frame.assign(device=pd.Series([name.decode() for name in names], dtype=object).to_numpy()[codes])
+
+    @property
+    def _altitude(self) -> str:
+        integer = "p.altitude::float8"
+        return f"coalesce(p.altitude_decimal::float8, {integer})" if self.has("points", "altitude_decimal") else integer
+
+    def tracks(self, user_id: int) -> pd.DataFrame:
+        """Return the tracks of a user as Dawarich has them, with the columns of `TRACK_DTYPES`, by start."""
+        rows = self.connection.execute(
+            """
+            SELECT id, floor(extract(epoch FROM start_at))::int8, floor(extract(epoch FROM end_at))::int8,
+                   coalesce(distance, 0)::int8, (SELECT count(*) FROM points AS p WHERE p.track_id = t.id)
+            FROM tracks AS t WHERE user_id = %s ORDER BY start_at, end_at, id
+            """,
+            [user_id],
+        ).fetchall()
+        return pd.DataFrame(rows, columns=[*TRACK_DTYPES]).astype(TRACK_DTYPES)
+
+
+def dawarich_url() -> str:
+    """Return the URL of Dawarich's database: `TRACKGEN_DAWARICH_URL`.
+
+    Raises
+    ------
+    DatabaseError
+        If the variable is not set, or is no URL.
+    """
+    url = os.environ.get("TRACKGEN_DAWARICH_URL")
+    if not url:
+        raise DatabaseError("TRACKGEN_DAWARICH_URL is not set: postgresql://user@host/dawarich_production, or the like")
+    # Rails writes postgis://, SQLAlchemy the driver's name.
+    url, known = re.subn(r"^(postgis|postgres|postgresql)(\+\w+)?://", "postgresql://", url)
+    if not known:
+        raise DatabaseError("TRACKGEN_DAWARICH_URL is no URL of PostgreSQL: write it as postgresql://user@host/name")
+    return url
+
+
+@contextmanager
+def open_dawarich(url: str | None = None, *, writes: bool = False) -> Iterator[Dawarich]:
+    """Open Dawarich's database at `url`, by default `dawarich_url()`.
+
+    Unless it is opened to write, one transaction sees one state of it all the time, and cannot write.
+
+    Raises
+    ------
+    DatabaseError
+        If it cannot be used, or an operation in it fails.
+    """
+    url = url or dawarich_url()
+    name = "Dawarich's database"
+    try:
+        parts = conninfo_to_dict(url)
+        name = f"Dawarich's database {parts.get('dbname', '')} on {parts.get('host', 'this machine')}"
+        with psycopg.connect(url, application_name="trackgen", autocommit=True) as connection:
+            # Of a user named trackgen, a schema of that name would come first.
+            connection.execute("SELECT set_config('search_path', 'public, ' || current_setting('search_path'), false)")
+            connection.execute("SET jit = off")
+            connection.execute("SET work_mem = '64MB'")
+            if not writes:
+                connection.autocommit = False
+                connection.read_only = True
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            yield Dawarich(connection, name)
+    except psycopg.Error as error:
+        raise DatabaseError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def read_settings(stored: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401 - whatever is in the column
+    """Return what Dawarich's settings of a user say in the words of Trackgen's, and what they say that cannot be.
+
+    Parameters
+    ----------
+    stored : object
+        What `users.settings` holds. Numbers may be texts, of which Dawarich, as Ruby's `to_i` does, reads the digits
+        that they begin with.
+    """
+    said: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
+    values: dict[str, Any] = {}
+    notes = []
+    for name, default in DEFAULTS.items():
+        number = _to_i(said.get(name, default))
+        values[name] = min(number, MOST[name]) if number > 0 else default
+        if values[name] != number:
+            notes.append(f"{name} is {said.get(name)!r}: taken for {values[name]}")
+    zone = said.get("timezone")
+    if isinstance(zone, str) and zone.strip():
+        try:
+            ZoneInfo(zone)
+            values["timezone"] = zone
+        except (LookupError, ValueError, OSError):
+            notes.append(f"timezone is {zone!r}, which is not in the IANA database: left as it is")
+    return values, notes
+
+
+def _to_i(value: object) -> int:
+    if isinstance(value, str):
+        digits = re.match(r"\s*[-+]?\d+", value)
+        return int(digits.group()) if digits else 0
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < -NO_TIME else 0

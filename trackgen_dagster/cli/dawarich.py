@@ -1,0 +1,228 @@
+"""Dawarich beside Trackgen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trackgen_dagster.cli.options import group, json_option, progress_bar, users_option
+
+if TYPE_CHECKING:
+    from trackgen_core.dawarich.comparison import Comparison
+    from trackgen_core.dawarich.mirror import State
+
+SHOWN: Final = 20
+"""Tracks of a user that are printed."""
+
+
+@group()
+def dawarich() -> None:
+    """Make tracks of what Dawarich records, compare them with its own, and write them in their place.
+
+    TRACKGEN_DAWARICH_URL says where its database is.
+    """
+
+
+@dawarich.command("connect")
+@json_option
+def dawarich_connect(as_json: bool) -> None:
+    """Say what there is in Dawarich's database, and what Trackgen will read and write. Changes nothing."""
+    from trackgen_core.dawarich.source import open_dawarich
+
+    with open_dawarich() as there:
+        counts = there.counts()
+        version, may_write, name = there.schema_version, there.may_write(), there.name
+    if as_json:
+        click.echo(json.dumps({"schema_version": version, "may_write": may_write, **counts}, indent=2))
+        return
+    click.echo(f"{name}, schema {version}")
+    click.echo(f"  {counts['users']:,} users, {counts['points']:,} points, {counts['tracks']:,} tracks")
+    click.echo(
+        f"  left out: {counts['points_left_out']:,} points that are anomalies, deleted, or lack a time or a place; "
+        f"{counts['points_without_user']:,} without a user"
+    )
+    click.echo("  read by `mirror` and `compare`: users, points, tracks")
+    allowed = "" if may_write else ", but this database user may not: see docs/dawarich.md"
+    click.echo(f"  written by `write`, for users that are on: tracks, track_segments, points.track_id{allowed}")
+
+
+@dawarich.command("mirror")
+@users_option
+@click.option("--again", is_flag=True, help="Look at every day, and not only at those that changed in Dawarich.")
+@json_option
+def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
+    """Make our points and settings of Dawarich's users the same as theirs; `trackgen generate` makes tracks of them.
+
+    Users are named by their email addresses. New ones begin with `preset=dawarich` and in the state shadow.
+    """
+    from trackgen_core.dawarich.mirror import mirror
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    with open_dawarich() as there, progress_bar("mirroring", not as_json) as show:
+        reports = mirror(
+            store,
+            there,
+            users or None,
+            again=again,
+            progress=lambda report: show(None, f"{report.user}: {report.days:,} days, {report.new:,} points"),
+        )
+    if as_json:
+        click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
+    for report in () if as_json else reports:
+        if report.error is None:
+            click.echo(
+                f"{report.user}: {report.new:,} points new or changed, {report.gone:,} gone or changed, "
+                f"on {report.days:,} days"
+            )
+        for reason, count in report.rejected.items():
+            click.echo(f"  {count:,} rejected: {reason}")
+        for note in report.notes:
+            click.echo(f"  {note}")
+    if errors := [report.error for report in reports if report.error]:
+        raise ValueError("; ".join(errors))
+
+
+@dawarich.command("compare")
+@users_option
+@json_option
+def dawarich_compare(users: Sequence[str], as_json: bool) -> None:
+    """Compare Dawarich's tracks with ours, and say what is wrong with them. Writes nothing."""
+    from trackgen_core.dawarich.comparison import compare_user
+    from trackgen_core.dawarich.mirror import mirrored_users
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    wanted = mirrored_users(store, users or None)
+    with open_dawarich() as there:
+        found = [compare_user(store, there, user) for user in wanted if users or user.state != "off"]
+    if as_json:
+        click.echo(json.dumps([one.as_json() for one in found], indent=2, ensure_ascii=False))
+        return
+    for one in found:
+        _print_comparison(one)
+
+
+def _print_comparison(found: Comparison) -> None:
+    from trackgen_core.dawarich.comparison import KINDS
+    from trackgen_core.points import iso_time
+
+    click.echo(f"{found.user}: Dawarich's tracks beside ours")
+    for kind, meaning in KINDS.items():
+        click.echo(f"  {found.counts[kind]:>7,} {kind:<10}{meaning}")
+    click.echo(f"  {found.lost_points:>7,} points of our tracks are in none of Dawarich's")
+    for row in found.as_json()["rows"][:SHOWN]:
+        start, end = (iso_time(row[name] * 1000)[:19].replace("T", " ") for name in ("started_s", "ended_s"))
+        theirs, ours = (
+            " " * 11 if row[name] is None else f"{row[name] / 1000:>8.2f} km" for name in ("distance_m", "our_m")
+        )
+        click.echo(f"  {row['kind']:<10}{start} to {end}{theirs} there,{ours} here")
+    if len(found.rows) > SHOWN:
+        click.echo(f"  and {len(found.rows) - SHOWN:,} more: --json prints all")
+    if found.listed_days:
+        click.echo(f"work is listed on {found.listed_days:,} day(s): `trackgen generate` does it", err=True)
+
+
+@dawarich.command("write")
+@users_option
+@click.option("--take-over", is_flag=True, help="Also where Dawarich's own tracks are, which are saved before.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+@json_option
+def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json: bool) -> None:
+    """Write our tracks into Dawarich, for users that are on: see `trackgen dawarich enable`.
+
+    Tracks, their segments and the track of each point are written. What Dawarich made itself is left alone, and nothing
+    is written over it, unless it is to be taken over; `trackgen dawarich rollback` puts it back.
+    """
+    from trackgen_core.dawarich.mirror import mirrored_users
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.writing import write_user
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    wanted = mirrored_users(store, users or None)
+    if users and not dry_run and (others := [user.name for user in wanted if user.state != "on"]):
+        raise ValueError(f"not on: {', '.join(others)} (see `trackgen dawarich enable`)")
+    reports, errors = [], []
+    with open_dawarich(writes=not dry_run) as there, progress_bar("writing", not as_json) as show:
+        for user in wanted:
+            if users or user.state == "on":
+                try:
+                    report = write_user(
+                        store,
+                        there,
+                        user,
+                        take_over=take_over,
+                        dry_run=dry_run,
+                        progress=lambda report, share: show(share, f"{report.user}: {report.points:,} points"),
+                    )
+                    reports.append(report)
+                except ValueError as error:  # the others are written all the same
+                    errors.append(str(error))
+    if as_json:
+        click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
+    for report in () if as_json else reports:
+        click.echo(
+            f"{report.user}: {report.equal:,} tracks as they should be, {report.new:,} new, "
+            f"{report.changed:,} changed, {report.adopted:,} taken over, {report.removed:,} removed, "
+            f"{report.held_back:,} held back"
+        )
+        if not dry_run:
+            click.echo(f"  {report.points:,} points have another track; locks were held for {report.longest_s:.2f} s")
+    if dry_run and not as_json:
+        click.echo("nothing was written")
+    if errors:
+        raise ValueError("; ".join(errors))
+
+
+@dawarich.command("rollback")
+@click.option("--user", "-u", "users", multiple=True, required=True, metavar="U", help="This user; repeatable.")
+def dawarich_rollback(users: Sequence[str]) -> None:
+    """Put back the tracks of users as they were before any was written, and their state to shadow."""
+    from trackgen_core.dawarich.mirror import mirrored_users, set_state
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.writing import rollback_user
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    wanted = mirrored_users(store, users)
+    with open_dawarich(writes=True) as there:
+        for user in wanted:
+            if user.state == "on":
+                set_state(store, [user.user_id], "shadow")
+            report = rollback_user(there, user)
+            click.echo(
+                f"{user.name}: {report.removed:,} tracks removed, {report.new:,} put back, "
+                f"{report.points:,} points have their former track"
+            )
+
+
+@dawarich.command("enable")
+@users_option
+@click.option("--shadow", is_flag=True, help="Only mirror points and compare tracks.")
+def dawarich_enable(users: Sequence[str], shadow: bool) -> None:
+    """Let `trackgen dawarich write` write for users, by default for all that are mirrored."""
+    _set_state(users, "shadow" if shadow else "on")
+
+
+@dawarich.command("disable")
+@users_option
+def dawarich_disable(users: Sequence[str]) -> None:
+    """Do nothing more for users, by default for all that are mirrored. What is written stays."""
+    _set_state(users, "off")
+
+
+def _set_state(names: Sequence[str], state: State) -> None:
+    from trackgen_core.dawarich.mirror import mirrored_users, set_state
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    found = mirrored_users(store, names or None)
+    set_state(store, [user.user_id for user in found], state)
+    for user in found:
+        click.echo(f"{user.name}: {state}")
