@@ -59,6 +59,7 @@ bench: $(INSTALLED) ## Run the benchmarks
 	$(BIN)/python benchmarks/bench_workers.py
 	$(BIN)/python benchmarks/bench_sessions.py
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_distances.py
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_formats.py
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_postgresql.py
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_users.py
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_dawarich.py

@@ -23,7 +23,7 @@ from trackgen_core.database import (
     writing,
 )
 from trackgen_core.points import MS_PER_DAY, validate
-from trackgen_core.readers import Source, UnreadableFile, count_bytes, find_sources, read, recognise
+from trackgen_core.readers import NoFixes, Source, UnreadableFile, count_bytes, find_sources, read, recognise
 from trackgen_core.schema import devices, users
 from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
 
@@ -137,14 +137,14 @@ def import_paths(
             report.files.append(file)
             try:
                 file.format = None if source.aside else format or recognise(source)
-                if file.format is not None:
-                    _import_source(store, source, file, user, device, forecast, tell)
-                elif source.explicit:
-                    raise UnreadableFile(f"{source.path}: {UNKNOWN}")
-                else:
-                    file.skipped = source.aside or UNKNOWN
+                if file.format is None:
+                    raise NoFixes(source.path, source.aside or UNKNOWN)
+                _import_source(store, source, file, user, device, forecast, tell)
             except UnreadableFile as error:
-                report.files[-1] = FileReport(source.path, file.format, error=str(error))
+                if isinstance(error, NoFixes) and not source.explicit:
+                    report.files[-1] = FileReport(source.path, file.format, skipped=error.reason)
+                else:
+                    report.files[-1] = FileReport(source.path, file.format, error=str(error))
             bytes_done, rows_done = bytes_done + source.size, rows_done + file.read
             progress(Progress(report.files[-1], min(1.0, bytes_done / all_bytes) if all_bytes else 1.0, rows_done))
     return report

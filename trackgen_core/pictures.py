@@ -32,7 +32,7 @@ HEAD: Final = (
     "%20stroke='royalblue'%20stroke-width='2'%20stroke-linejoin='round'%3E%3Cpath%20d='"
 )
 TAIL: Final = "'/%3E%3C/svg%3E"
-FRAME: Final = len(HEAD) + len(TAIL)
+FRAME: Final = len(HEAD.format(3 * SIZE, SIZE)) + len(TAIL)
 
 
 def draw_days(tracks: pd.DataFrame, room: Mapping[int, int]) -> dict[int, str]:

@@ -22,13 +22,14 @@ from trackgen_core.points import NO_TIME, POINT_DTYPES, validate
 from trackgen_core.readers import (
     BATCH_ROWS,
     FORMATS,
+    NoFixes,
     Source,
     UnreadableFile,
     columns,
     find_sources,
-    gpx,
     read,
     recognise,
+    xml,
 )
 from trackgen_core.readers.columns import find_columns, parse_numbers, parse_times, to_texts
 
@@ -461,7 +462,7 @@ def test_gpx_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     whole = rows_of(source)
     for batch, chunk in ((1, 1), (2, 7), (3, 64)):
         monkeypatch.setattr(columns, "BATCH_ROWS", batch)
-        monkeypatch.setattr(gpx, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(xml, "CHUNK_BYTES", chunk)
         pd.testing.assert_frame_equal(rows_of(source), whole)
 
 
@@ -781,7 +782,9 @@ def test_zip(tmp_path: Path) -> None:
         "c.zip",
         "empty.csv",
     ]
-    assert [recognise(source) for source in sources[:3]] == ["csv", "gpx", None]
+    assert [recognise(source) for source in sources[:2]] == ["csv", "gpx"]
+    with pytest.raises(NoFixes, match="an archive inside an archive"):
+        recognise(sources[2])
     assert [len(rows_of(source)) for source in sources[:2]] == [1, 4]
 
 
@@ -823,7 +826,7 @@ def test_zip_that_cannot_be_read(tmp_path: Path) -> None:
         ("a.csv", b"amount;text\n1;2\n", "csv"),
         ("a.csv", b"ts,lon,lat\n\0\1\2", None),
         ("a.csv", b"\x8f\x02,\x1c\xee", None),
-        ("a.xml", b"<?xml version='1.0'?><kml></kml>", None),
+        ("a.xml", b"<?xml version='1.0'?><svg></svg>", None),
         ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None),
         ("a.txt", b"\n\n", None),
     ],
@@ -844,7 +847,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_an_error_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="choose one of csv, gpx, geojson, owntracks"):
-        read(save(tmp_path, CSV), "kml")
+        read(save(tmp_path, CSV), "shapefile")
 
 
 SEEDS = st.sampled_from(

@@ -173,7 +173,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ["conquer"],
         ["tracks", "conquer"],
         ["import"],
-        ["import", "a.csv", "--format", "fit"],
+        ["import", "a.csv", "--format", "shp"],
         ["import", "a.csv", "--speed", "9"],
         ["generate", "now"],
         ["generate", "--mode", "sometimes"],

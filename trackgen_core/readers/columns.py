@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final, TypeVar
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trackgen_core.points import MS_PER_DAY, NO_TIME, POINT_DTYPES, REFUSED
+from trackgen_core.readers.sources import NoFixes, UnreadableFile
 
 BATCH_ROWS: Final = 50_000
 """The most rows in one frame: enough for whole-column work to pay, little enough to be a few MB."""
@@ -39,6 +40,9 @@ NAMES: Final = {
 }
 """What a column of a file may be called, the best name first, as `plain_name` writes it. An `hdop` is no accuracy,
 and a `vel` is in km/h in some formats: neither is listed."""
+
+NEEDED: Final = ("time", "lon", "lat")
+"""Quantities without which a row is no fix."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INTEGER = r"^[+-]?\d{1,18}$"
@@ -72,6 +76,40 @@ def find_columns(names: tuple[str, ...]) -> dict[str, int]:
     plain = [plain_name(name) for name in names]
     found = ((quantity, next((a for a in aliases if a in plain), None)) for quantity, aliases in NAMES.items())
     return {quantity: plain.index(alias) for quantity, alias in found if alias is not None}
+
+
+def require_columns(found: Collection[str], names: Sequence[str], path: str, holder: str) -> None:
+    """Raise an error that says which of the quantities needed have no column in a table, if any has none.
+
+    Parameters
+    ----------
+    found : collection of str
+        Quantities that have one.
+    names : sequence of str
+        What the columns are called.
+    path, holder : str
+        The file, and what in it names the columns.
+
+    Raises
+    ------
+    NoFixes
+        If all but one of them are missing: a table of something else, not one of fixes with a fault.
+    UnreadableFile
+        If one is missing.
+    """
+    missing = [quantity for quantity in NEEDED if quantity not in found]
+    if not missing:
+        return
+    wanted = " and ".join(f"{quantity} ({', '.join(NAMES[quantity][:4])}, …)" for quantity in missing)
+    what = f"{holder} has no column for {wanted}; it has: {shown_names(names)}. Rename the column, or add it"
+    if len(NEEDED) - len(missing) < 2:
+        raise NoFixes(path, what)
+    raise UnreadableFile(f"{path}: {what}")
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Return names of columns as an error shows them."""
+    return ", ".join(name.strip()[:40] or "''" for name in names[:20])
 
 
 def batches(rows: Iterable[T]) -> Iterator[list[T]]:

@@ -22,18 +22,20 @@ import pyarrow.compute as pc
 from trackgen_core.points import NO_TIME
 from trackgen_core.readers.columns import (
     NAMES,
+    NEEDED,
     batches,
     find_columns,
     make_frame,
     parse_numbers,
     parse_times,
     plain_name,
+    require_columns,
+    shown_names,
     to_texts,
 )
 from trackgen_core.readers.sources import Source, UnreadableFile, open_text
 
 DELIMITERS: Final = ",;\t|"
-NEEDED: Final = ("time", "lon", "lat")
 
 MAX_HEADER_CHARS: Final = 1 << 16
 
@@ -70,7 +72,7 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
         if len(header) > MAX_HEADER_CHARS:
             raise UnreadableFile(f"{source.path}: line {number}: no CSV with a header: the line is too long for one")
         delimiter, names = _split(header)
-        columns = _columns(names, f"{source.path}: line {number}")
+        columns = _columns(names, source, number)
         for rows in batches(_rows(csv.reader(lines, delimiter=delimiter, strict=True), len(names), number, source)):
             yield _frame(rows, columns, len(names), decimal_comma=delimiter != ",")
 
@@ -81,21 +83,18 @@ def _split(line: str) -> tuple[str, list[str]]:
     return max(splits, key=lambda split: (len(find_columns(tuple(split[1]))), len(split[1])))
 
 
-def _columns(names: list[str], where: str) -> dict[str, int]:
+def _columns(names: list[str], source: Source, line: int) -> dict[str, int]:
+    where = f"{source.path}: line {line}"
     columns = find_columns(tuple(names))
-    shown = ", ".join(name.strip()[:40] or "''" for name in names[:20])
     known = {alias for aliases in NAMES.values() for alias in aliases}
     twice = [name for name, count in Counter(map(plain_name, names)).items() if count > 1 and name in known]
     if twice:
-        raise UnreadableFile(f"{where}: the header has {twice[0]!r} twice ({shown}); rename or remove one of them")
-    missing = [f"{quantity} ({', '.join(NAMES[quantity][:4])}, …)" for quantity in NEEDED if quantity not in columns]
-    if missing and not columns and _has_value(names):
-        raise UnreadableFile(f"{where}: no header, this line is data; put a line such as timestamp,lon,lat above it")
-    if missing:
         raise UnreadableFile(
-            f"{where}: the header has no column for {' and '.join(missing)}; it has: {shown}. Rename the column, "
-            "or add it"
+            f"{where}: the header has {twice[0]!r} twice ({shown_names(names)}); rename or remove one of them"
         )
+    if not columns and _has_value(names):
+        raise UnreadableFile(f"{where}: no header, this line is data; put a line such as timestamp,lon,lat above it")
+    require_columns(columns, names, source.path, f"line {line}: the header")
     return columns
 
 

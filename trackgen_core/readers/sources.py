@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 import re
+import shutil
 import struct
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from gzip import BadGzipFile, GzipFile
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 if TYPE_CHECKING:
@@ -38,6 +40,14 @@ class UnreadableFile(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class NoFixes(UnreadableFile):
+    """A whole file without a single fix. In a folder or an archive such files are passed over, with the reason."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = " ".join(reason.split())
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,19 @@ def open_text(source: Source) -> io.TextIOWrapper:
     """
     stream = cast(io.BufferedReader, source.open())
     return io.TextIOWrapper(stream, encoding_of(stream.peek(2)), errors=LATIN_1, newline="")
+
+
+@contextmanager
+def open_seekable(source: Source) -> Iterator[BinaryIO]:
+    """Open a source for reading in any order. What is packed is unpacked to a temporary file before."""
+    with source.open() as stream:
+        if stream.seekable():
+            yield stream
+        else:
+            with TemporaryFile() as unpacked:
+                shutil.copyfileobj(stream, unpacked, BUFFER_BYTES)
+                unpacked.seek(0)
+                yield cast(BinaryIO, unpacked)
 
 
 def encoding_of(head: bytes) -> str:
@@ -256,6 +279,18 @@ class _Stream(io.RawIOBase):
                 self._meter.share = min(1.0, self._layers[0].tell() / self._length)
         self._position += count
         return count
+
+    def seekable(self) -> bool:
+        return isinstance(self._layers[-1], io.BufferedReader)  # a plain file, nothing to unpack
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if not self.seekable():
+            raise io.UnsupportedOperation("seek")
+        self._position = self._layers[-1].seek(offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
 
     def close(self) -> None:
         for layer in reversed(self._layers):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 IMPORT_FORMATS: Final = (
     *("csv", "gpx", "geojson", "owntracks"),
+    *("fit", "tcx", "kml", "nmea", "parquet"),
     *("google", "dawarich", "traccar", "home-assistant"),
 )
 EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
