@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from statistics import median
 
@@ -20,6 +23,8 @@ from timing import take_turns
 from tests import postgres
 from trackgen_core.database import Database, bulk_insert, make_months
 from trackgen_core.generation import WindowResult, mark_all, plan_work
+from trackgen_core.home import open_store
+from trackgen_core.importing import add_points
 from trackgen_core.parallel import do_windows
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import users
@@ -162,7 +167,42 @@ def against_copy(points: int, repeats: int) -> None:
         report(seconds, points, "COPY")
         speed_up = median(one / two for one, two in zip(seconds["1 worker"], seconds["2 workers"], strict=True))
         print(f"2 workers are {speed_up:.2f} times as fast as one")
-        # This process has made up all points; what it takes to generate is seen in the workers and in `trackgen`.
+        reset(store)
+        # Not in this process, which has made up all points.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak_mb = pool.submit(peak_memory_mb, store.database.url).result()
+        print(f"a process that generates all holds {peak_mb:.0f} MB at most")
+
+
+def peak_memory_mb(url: str) -> float:
+    """Return the most memory that this process, or a second one that helps it, holds while it generates all."""
+    generation = Generation(open_store(url), 2)
+    generation()
+    return generation.peak_memory_mb
+
+
+def late_points(points: int, repeats: int) -> None:
+    """A thousand points that come late, on ten days of a history of which all tracks are made."""
+    with filled(points) as store:
+        reset(store)
+        Generation(store, 2)()
+        made = make_points(points)
+        days = made["time_ms"] // MS_PER_DAY
+        rng = np.random.default_rng(7)
+        added, generated, listed = [], [], []
+        for repeat in range(repeats):
+            of_days = made[days.isin(rng.choice(days.unique(), 10, replace=False))]
+            late = of_days.sample(1_000, random_state=repeat)
+            started = time.perf_counter()
+            add_points(store, late.assign(time_ms=late["time_ms"] + 1 + repeat))
+            added.append(time.perf_counter() - started)
+            with store.read() as connection:
+                listed.append(len(store.dirty(connection, "segments")))
+            started = time.perf_counter()
+            Generation(store, 1)()
+            generated.append(time.perf_counter() - started)
+        print(f"\n1,000 late points of 10 days into {points:,}, {repeats} repeats")
+        print(f"added in {median(added):.2f} s; {median(listed):.0f} days listed, made in {median(generated):.2f} s")
 
 
 def against_sql(points: int, repeats: int, *, with_ids: bool) -> None:
@@ -216,6 +256,7 @@ def main() -> None:
     parser.add_argument("--peer-points", type=int, default=2_000_000)
     parser.add_argument("--id-points", type=int, default=500_000, help="of which SQL writes the track of every point")
     parser.add_argument("--growth", type=int, nargs="*", default=[1_000_000, 2_000_000, 4_000_000, 8_000_000])
+    parser.add_argument("--late", type=int, default=10_000_000, help="points among which some come late")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if options.points:
@@ -224,6 +265,8 @@ def main() -> None:
         against_sql(options.peer_points, options.repeats, with_ids=False)
     if options.id_points:
         against_sql(options.id_points, options.repeats, with_ids=True)
+    if options.late:
+        late_points(options.late, options.repeats)
     if options.growth:
         growth(options.growth, options.repeats)
 
