@@ -45,9 +45,9 @@ docs: $(INSTALLED) ## Write the documents that are generated from the code
 site: $(INSTALLED) ## Make a site of the documents in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI and a map (needs Chromium)
+screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI, a map and a terminal (needs Chromium)
 	$(BIN)/python docs/screenshots.py
-	$(BIN)/python docs/map_screenshots.py
+	$(BIN)/python docs/result_screenshots.py
 
 package: $(INSTALLED) ## Build the wheel and the source distribution in dist
 	$(BIN)/python -m build --no-isolation
