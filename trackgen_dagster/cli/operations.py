@@ -144,7 +144,8 @@ def demo(seed: int) -> None:
     for example, what in (
         ("trackgen ui", "the asset graph, partitions, backfills"),
         ("trackgen tracks list --user chloe --start 2025-07-01", "tracks as a table"),
-        ("trackgen tracks export --format geojson -o tracks.geojson", "for a map"),
+        ("trackgen map --user chloe -o map.html", "tracks and stays as a page for a browser"),
+        ("trackgen tracks export --format geojson -o tracks.geojson", "for other programs"),
         ("trackgen settings set --user ada minutes_between_routes=10", "then `trackgen generate` again"),
         ("trackgen import ~/my-gpx-files --user me", "your own history"),
         ("trackgen points delete --user ada", "the sample people can go again"),
