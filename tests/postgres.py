@@ -85,3 +85,14 @@ class Databases:
         with psycopg.connect(self.server, autocommit=True) as connection:
             for number in range(1, self.made + 1):
                 connection.execute(f"DROP DATABASE IF EXISTS trackgen_{number} WITH (FORCE)")
+
+
+@contextmanager
+def postgis_databases() -> Iterator[Databases]:
+    """Start a server that forgets everything, and yield its databases; skip the tests where there is no PostGIS."""
+    with running_server() as server:
+        with psycopg.connect(server, autocommit=True) as connection:
+            found = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'postgis'").fetchone()
+        if found is None:
+            pytest.skip("PostGIS is not installed (Debian's package `postgresql-postgis`)")
+        yield Databases(server)

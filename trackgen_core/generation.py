@@ -134,7 +134,6 @@ def plan(work: pd.DataFrame, points_of_day: Mapping[int, int] | None = None, sta
     held: list[int] = []
     together: set[int] = set()
     filled = counted = 0  # user-days, and points, of the days held
-
     most_points = POINTS_PER_WINDOW[stage]
 
     def points(days: int, counted: int) -> int:

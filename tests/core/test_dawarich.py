@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from hypothesis.strategies import DataObject
 
 from tests import dawarich, postgres, world
 from tests.command_line import run, trackgen
+from tests.effort import examples
 from trackgen_core.database import Database, DatabaseError
 from trackgen_core.dawarich import writing
 from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
@@ -37,19 +37,18 @@ from trackgen_core.store import Store, UnknownUser
 pytestmark = pytest.mark.xdist_group("postgresql")
 
 few = settings(
-    max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=examples(4),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
 )
 ANNA = "anna@example.org"
 
 
 @pytest.fixture(scope="module")
 def databases() -> Iterator[postgres.Databases]:
-    with postgres.running_server() as server:
-        with psycopg.connect(server, autocommit=True) as connection:
-            found = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'postgis'").fetchone()
-        if found is None:
-            pytest.skip("PostGIS is not installed (Debian's package `postgresql-postgis`)")
-        yield postgres.Databases(server)
+    with postgres.postgis_databases() as databases:
+        yield databases
 
 
 @pytest.fixture(scope="module")

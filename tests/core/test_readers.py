@@ -61,6 +61,15 @@ def rows_of(source: Source, format: str | None = None) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(POINT_DTYPES))
 
 
+def assert_batches_do_not_matter(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert that XML gives the same rows however few of them, and of its bytes, are held at once."""
+    whole = rows_of(source)
+    for batch, chunk in ((1, 1), (2, 7), (3, 64)):
+        monkeypatch.setattr(columns, "BATCH_ROWS", batch)
+        monkeypatch.setattr(xml, "CHUNK_BYTES", chunk)
+        pd.testing.assert_frame_equal(rows_of(source), whole)
+
+
 def error_of(source: Source, format: str | None = None) -> str:
     with pytest.raises(UnreadableFile) as caught:
         rows_of(source, format)
@@ -458,12 +467,7 @@ def test_gpx_cut_anywhere_breaks_off(tmp_path: Path) -> None:
 
 
 def test_gpx_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = save(tmp_path, GPX, "a.gpx")
-    whole = rows_of(source)
-    for batch, chunk in ((1, 1), (2, 7), (3, 64)):
-        monkeypatch.setattr(columns, "BATCH_ROWS", batch)
-        monkeypatch.setattr(xml, "CHUNK_BYTES", chunk)
-        pd.testing.assert_frame_equal(rows_of(source), whole)
+    assert_batches_do_not_matter(save(tmp_path, GPX, "a.gpx"), monkeypatch)
 
 
 def test_gpx_without_tracks(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from tests import fit_files as fit
 from tests import world
-from tests.core.test_readers import error_of, folder, rows_of, save
+from tests.core.test_readers import assert_batches_do_not_matter, error_of, folder, rows_of, save
 from tests.effort import examples
 from trackgen_core.importing import import_paths
 from trackgen_core.points import NO_TIME, validate
-from trackgen_core.readers import FORMATS, NoFixes, UnreadableFile, columns, find_sources, read, recognise, xml
+from trackgen_core.readers import FORMATS, NoFixes, UnreadableFile, columns, find_sources, read, recognise
 
 __all__ = ["folder"]
 
@@ -344,12 +344,7 @@ def test_kml(tmp_path: Path) -> None:
 
 
 def test_kml_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = save(tmp_path, KML, "a.kml")
-    whole = rows_of(source)
-    for batch, chunk in ((1, 1), (2, 7), (3, 64)):
-        monkeypatch.setattr(columns, "BATCH_ROWS", batch)
-        monkeypatch.setattr(xml, "CHUNK_BYTES", chunk)
-        pd.testing.assert_frame_equal(rows_of(source), whole)
+    assert_batches_do_not_matter(save(tmp_path, KML, "a.kml"), monkeypatch)
 
 
 def test_kml_of_other_prefixes_and_of_version_2_3(tmp_path: Path) -> None:

@@ -39,12 +39,8 @@ few = settings(
 
 @pytest.fixture(scope="module")
 def databases() -> Iterator[postgres.Databases]:
-    with postgres.running_server() as server:
-        with psycopg.connect(server, autocommit=True) as connection:
-            found = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'postgis'").fetchone()
-        if found is None:
-            pytest.skip("PostGIS is not installed (Debian's package `postgresql-postgis`)")
-        yield postgres.Databases(server)
+    with postgres.postgis_databases() as databases:
+        yield databases
 
 
 def open_store(databases: postgres.Databases) -> Store:

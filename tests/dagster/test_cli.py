@@ -26,6 +26,7 @@ import pytest
 from tests import reference
 from tests.command_line import clean_environment, run, trackgen
 from tests.reference import Point, Track
+from trackgen_core import export, readers
 from trackgen_core.settings import Settings
 from trackgen_dagster.cli import main
 
@@ -781,3 +782,20 @@ def test_the_demo_runs_to_its_end(home: Path) -> None:
     assert "Nothing to do" in trackgen(home, "generate")
     # What it says can be done next can be done.
     assert len(trackgen(home, "tracks", "list", "--user", "chloe", "--start", "2025-07-01").splitlines()) > 50
+
+
+def test_formats_that_can_be_chosen_are_those_of_the_library() -> None:
+    """The command line names them by itself, for loading the readers takes longer than most commands run."""
+    for command, formats in (
+        ("import", readers.FORMATS),
+        ("tracks export", export.FORMATS),
+        ("stays export", export.STAY_FORMATS),
+        ("points export", export.POINT_FORMATS),
+    ):
+        found: click.Command = main
+        for name in command.split():
+            assert isinstance(found, click.Group)
+            found = found.commands[name]
+        (option,) = (parameter for parameter in found.params if parameter.name == "format_")
+        assert isinstance(option.type, click.Choice)
+        assert set(option.type.choices) == set(formats), command
