@@ -324,7 +324,7 @@ def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> N
 INTERVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(0, 9)), max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(INTERVALS, INTERVALS)
 def test_every_track_is_of_one_kind(theirs: list, ours: list) -> None:
     there = frame(theirs)
