@@ -29,11 +29,14 @@ NO_INT: Final = -(2**63)
 WRITE_ROWS: Final = 50_000
 """Rows that are encoded at once."""
 
+READ_BYTES: Final = 8_000_000
+"""About so many bytes of rows are held at once, if they are long; a row is never cut."""
+
 
 def copy_out(
     connection: psycopg.Connection[Any], query: str, dtypes: Mapping[str, Any], rows: int
 ) -> Iterator[pd.DataFrame]:
-    """Run a query and yield its rows as frames of at most `rows` rows.
+    """Run a query and yield its rows as frames of at most `rows` rows, or about `READ_BYTES`.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ def copy_out(
                 count += 1
                 if has_bytes:
                     ends.append(len(buffer))
-                if count == rows:
+                if count == rows or len(buffer) >= READ_BYTES:
                     yield _decoded(buffer, ends, dtypes)
                     buffer, ends, count = bytearray(), array("q"), 0
             length, row = next_row(0)
@@ -79,6 +82,33 @@ def copy_out(
         raise broken
     if count:
         yield _decoded(buffer, ends, dtypes)
+
+
+def packed(dtypes: Mapping[str, str]) -> str:
+    """Return the SQL of an aggregate that packs rows of numbers into bytes: `unpacked` tells them from each other.
+
+    A row of its own costs more than all that is in it, on either side: of points by days, reading takes half as long.
+    """
+    sent = (_SENT[dtype].format(name) for name, dtype in dtypes.items())
+    return f"coalesce(string_agg({' || '.join(sent)}, ''::bytea), ''::bytea)"
+
+
+def unpacked(groups: pd.DataFrame, dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows that groups hold in their last column, as `packed` makes it, with the other columns repeated.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        As `copy_out` returns them.
+    dtypes : mapping of str to dtype
+        As they were given to `packed`: int64 or float64, with NaN for NULL.
+    """
+    *keys, last = groups.columns
+    rows = np.dtype([(name, NUMBERS["int8" if dtype == "int64" else "float8"]) for name, dtype in dtypes.items()])
+    held = np.frombuffer(b"".join(groups[last]), rows)
+    counts = groups[last].str.len().to_numpy("int64") // rows.itemsize
+    repeated = {name: np.repeat(groups[name].to_numpy(), counts) for name in keys}
+    return pd.DataFrame(repeated | {name: _column(held[name], dtype).to_numpy() for name, dtype in dtypes.items()})
 
 
 def break_off(connection: psycopg.Connection[Any]) -> None:
@@ -116,6 +146,8 @@ _SELECTED: Final = {
     "float64": "coalesce({}, 'NaN')::float8",
 }
 """How columns are selected so that they look alike in all rows."""
+
+_SENT: Final = {"int64": "int8send({})", "float64": "float8send(coalesce({}, 'NaN'))"}
 
 
 def _decoded(buffer: bytearray, ends: array[int], dtypes: Mapping[str, Any]) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.sql import ClauseElement
 
-from trackgen_core.copying import break_off, copy_in, copy_out
+from trackgen_core.copying import break_off, copy_in, copy_out, unpacked
 from trackgen_core.schema import REVISION, VIEWS, metadata, schema_revision
 
 BUSY_TIMEOUT_MS: Final = 120_000
@@ -261,6 +261,26 @@ DAYS_WITH_POINTS: Final = {
 }
 """The days of users that have points, from `lo_ms` to before `end_ms`."""
 
+POINTS_BY_DAY: Final = """
+    SELECT device_id, points
+    FROM (
+        SELECT device_id::int8, CASE day WHEN {lo_day} THEN {lo_ms} ELSE day * 86400000 END AS from_ms,
+               CASE day WHEN {hi_day} THEN {end_ms} ELSE (day + 1) * 86400000 END AS to_ms
+        FROM unnest('{{{device_ids}}}'::int4[]) AS device_id, generate_series({lo_day}::int8, {hi_day}) AS day
+        ORDER BY 1, 2
+    ) AS spans CROSS JOIN LATERAL (
+        SELECT {packed} AS points
+        FROM (
+            SELECT {columns} FROM points AS p
+            WHERE p.device_id = spans.device_id AND p.time_ms >= from_ms AND p.time_ms < to_ms
+              AND p.time_ms >= {lo_ms} AND p.time_ms < {end_ms}  -- so months beside them are not even planned
+            ORDER BY time_ms, lon, lat
+        ) AS p
+    ) AS days ORDER BY device_id, from_ms
+    """
+"""The points of devices from `lo_ms` to before `end_ms`, a row for each day from `lo_day` to `hi_day`; what lies before
+and after them belongs to the first and the last."""
+
 
 def spell(query: str, dialect: str) -> str:
     """Return the query of a view as a dialect writes it."""
@@ -355,6 +375,24 @@ def fetch_columns(
         return
     compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     yield from copy_out(_psycopg(connection), str(compiled).replace("%%", "%"), dtypes, rows)
+
+
+def fetch_groups(
+    connection: Connection, query: str, keys: Mapping[str, str], dtypes: Mapping[str, str]
+) -> Iterator[pd.DataFrame]:
+    """Run a query of PostgreSQL whose last column is `packed(dtypes)`, and yield the rows of its groups as frames.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction.
+    query : str
+        Without parameters.
+    keys, dtypes : mapping of str to dtype
+        The other columns of the query, and those that are packed: the columns of the frames.
+    """
+    for groups in copy_out(_psycopg(connection), query, {**keys, "packed": "object"}, FETCH_ROWS):
+        yield unpacked(groups, dtypes)
 
 
 def fetch_frame(connection: Connection, statement: Executable, dtypes: Mapping[str, Any]) -> pd.DataFrame:

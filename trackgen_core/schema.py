@@ -30,7 +30,7 @@ from sqlalchemy import (
 from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-REVISION: Final = "0006"
+REVISION: Final = "0008"
 """The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
@@ -246,6 +246,12 @@ item_days = Table(
     Index("item_days_by_day", "local_day", "user_id"),
 )
 """The share that each track and stay has in each day, written and deleted together with it."""
+
+# PostgreSQL would spend a fifth of a generation on them; nobody but Trackgen writes these tables, in transactions that
+# have just read the ids.
+for table in (segments, tracks, stays, noise, item_days):
+    for reference in table.foreign_key_constraints:
+        reference.ddl_if(dialect="sqlite")
 
 dawarich_users = Table(
     "dawarich_users",

@@ -35,13 +35,16 @@ from sqlalchemy import (
     union_all,
 )
 
+from trackgen_core.copying import packed
 from trackgen_core.database import (
     DAYS_WITH_POINTS,
+    POINTS_BY_DAY,
     Database,
     bulk_insert,
     fetch_columns,
     fetch_frame,
     fetch_frames,
+    fetch_groups,
     fill,
     insert_ignore,
 )
@@ -388,15 +391,6 @@ class Store:
             that were asked for, each in exactly one frame, and never a part of a device's day; the others are what the
             device has up to `BUFFER_MS` before and after them.
         """
-        query = (
-            select(*(points.c[name] for name in POINT_DTYPES))
-            .where(
-                points.c.time_ms >= lo_day * MS_PER_DAY - BUFFER_MS,
-                points.c.time_ms < (hi_day + 1) * MS_PER_DAY + BUFFER_MS,
-                self._of_devices(connection, points.c.device_id, user_ids),
-            )
-            .order_by(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat)
-        )
         held: list[pd.DataFrame] = []
         done = 0  # rows at the beginning of what is held that were emitted before
 
@@ -405,7 +399,7 @@ class Store:
             number = np.arange(len(batch))
             return batch.assign(emit=(asked >= lo_day) & (asked <= hi_day) & (number >= start) & (number < end))
 
-        for frame in fetch_columns(connection, query, POINT_DTYPES):
+        for frame in self._points_in_order(connection, lo_day, hi_day, user_ids):
             held.append(frame)
             if sum(map(len, held)) - done < POINT_BATCH_ROWS:
                 continue
@@ -428,12 +422,33 @@ class Store:
             batch = pd.concat(held, ignore_index=True)
             yield emit(batch, done, len(batch))
 
-    def _of_devices(
-        self, connection: Connection, column: ColumnElement[int], user_ids: Collection[int] | None
-    ) -> ColumnElement[bool]:
-        """Pick the devices of users by number: so rows are read along their key, and need not be sorted."""
+    def _points_in_order(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None
+    ) -> Iterator[pd.DataFrame]:
+        """Stream the points of `read_points`, with the columns of `POINT_DTYPES`."""
+        of_devices = self._device_ids(connection, user_ids)
+        lo_ms, end_ms = lo_day * MS_PER_DAY - BUFFER_MS, (hi_day + 1) * MS_PER_DAY + BUFFER_MS
+        if connection.dialect.name == "postgresql":
+            if of_devices:
+                dtypes = {name: dtype for name, dtype in POINT_DTYPES.items() if name != "device_id"}
+                by_day = POINTS_BY_DAY.format(
+                    device_ids=",".join(map(str, of_devices)),
+                    **{"lo_day": lo_day, "hi_day": hi_day, "lo_ms": lo_ms, "end_ms": end_ms},
+                    **{"columns": ", ".join(dtypes), "packed": packed(dtypes)},
+                )
+                yield from fetch_groups(connection, by_day, {"device_id": "int64"}, dtypes)
+            return
+        query = (
+            select(*(points.c[name] for name in POINT_DTYPES))
+            .where(points.c.time_ms >= lo_ms, points.c.time_ms < end_ms, points.c.device_id.in_(of_devices))
+            .order_by(points.c.device_id, points.c.time_ms, points.c.lon, points.c.lat)
+        )
+        yield from fetch_frames(connection, query, POINT_DTYPES)
+
+    def _device_ids(self, connection: Connection, user_ids: Collection[int] | None) -> list[int]:
+        """Return the devices of users by number: so rows are read along their key, and need not be sorted."""
         query = select(devices.c.device_id).where(_of_users(devices.c.user_id, user_ids)).order_by(devices.c.device_id)
-        return column.in_(connection.scalars(query).all())
+        return list(connection.scalars(query).all())
 
     def points_of_device(self, connection: Connection, device_id: int, lo_ms: int, hi_ms: int) -> pd.DataFrame:
         """Return the points of one device from one instant to another, with the columns of `POINT_DTYPES`."""
@@ -547,7 +562,7 @@ class Store:
         query = (
             select(day, func.count())
             .where(
-                self._of_devices(connection, table.c.device_id, user_ids),
+                table.c.device_id.in_(self._device_ids(connection, user_ids)),
                 table.c.time_ms >= lo_day * MS_PER_DAY,
                 table.c.time_ms < (hi_day + 1) * MS_PER_DAY,
             )
