@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +31,7 @@ from trackgen_core.segmentation import (
     segment,
 )
 from trackgen_core.settings import Settings
-from trackgen_core.store import ITEM_DAY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
+from trackgen_core.store import ITEM_DAY_DTYPES, KEY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
 
 DAYS_PER_WINDOW: Final = 32
 """Days that are done together where nobody has counted their points."""
@@ -207,7 +207,7 @@ def make_tracks(store: Store, window: Window) -> WindowResult:
     if rebuilt is None:
         return WindowResult(window, 0, time.perf_counter() - started, peak_memory_mb())
     with store.write(window.user_ids) as connection:
-        if rebuilt.made_of != _read_by(store, connection, window, rebuilt.chains):
+        if rebuilt.chains.made_of != _read_again(store, connection, window, rebuilt.chains.spans):
             rebuilt = _rebuild(store, connection, window)
         if rebuilt:
             chains = rebuilt.chains
@@ -224,8 +224,6 @@ class Rebuilt(NamedTuple):
     seen: pd.DataFrame
     """These days, as `Store.dirty` returned them."""
     chains: Chains
-    made_of: Any
-    """What it is made of, as `_read_by` returned it."""
     tracks: list[tuple[pd.DataFrame, pd.DataFrame]]
     stays: pd.DataFrame
     days: pd.DataFrame
@@ -236,23 +234,26 @@ def _rebuild(store: Store, connection: Connection, window: Window) -> Rebuilt | 
     if seen.empty:
         return None
     chains = compare_chains(store, connection, window)
-    return Rebuilt(
-        seen,
-        chains,
-        _read_by(store, connection, window, chains),
-        list(_tracks_of(store, connection, chains)),
-        merging.make_stays(chains.to_make, chains.devices),
-        _days_of(chains),
-    )
+    tracks = list(_tracks_of(store, connection, chains))
+    stays = merging.make_stays(chains.to_make, chains.devices)
+    return Rebuilt(seen, chains, tracks, stays, _days_of(chains, [track["track_id"] for track, _ in tracks], stays))
 
 
-def _read_by(store: Store, connection: Connection, window: Window, chains: Chains) -> Any:  # noqa: ANN401 - to compare
-    """Return what tells whether the chains of a window would be the same once more."""
-    return (
-        signatures(store.segment_keys(connection, chains.spans)).to_dict(),
-        store.edits(connection, window.user_ids).to_dict("list"),
-        store.settings_of(connection, window.user_ids),
-    )
+class MadeOf(NamedTuple):
+    """What tells whether the chains of a window would be the same once more."""
+
+    segments: dict[Hashable, int]
+    edits: dict[str, list[Any]]
+    settings_of: dict[int, Settings]
+
+
+def _made_of(keys: pd.DataFrame, edits: pd.DataFrame, settings_of: dict[int, Settings]) -> MadeOf:
+    return MadeOf(signatures(keys).to_dict(), {str(name): edits[name].tolist() for name in edits}, settings_of)
+
+
+def _read_again(store: Store, connection: Connection, window: Window, spans: pd.DataFrame) -> MadeOf:
+    keys = store.segment_keys(connection, spans)
+    return _made_of(keys, store.edits(connection, window.user_ids), store.settings_of(connection, window.user_ids))
 
 
 class Chains(NamedTuple):
@@ -267,6 +268,7 @@ class Chains(NamedTuple):
     gone_stays: list[str]
     devices: pd.DataFrame
     settings_of: dict[int, Settings]
+    made_of: MadeOf
     spans: pd.DataFrame
     """Where segments were looked at: the columns of `store.SPAN_DTYPES`."""
 
@@ -279,7 +281,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
     spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
     edits = store.edits(connection, window.user_ids)
-    heads, chains, old, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
+    heads, chains, old, keys, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
     new, known = _fingerprints(items), _fingerprints(old)
     compared = pd.concat([items[~np.isin(new, known)].assign(item_id=""), old[~np.isin(known, new)].assign(chain=-1)])
@@ -293,6 +295,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
         gone.loc[gone["is_stay"] == 1, "item_id"].tolist(),
         devices,
         settings_of,
+        _made_of(keys, edits, settings_of),
         spans,
     )
 
@@ -392,7 +395,7 @@ def _settle(
     user_of: dict[int, int],
     settings_of: dict[int, Settings],
     edits: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Widen spans until no chain and no stored track crosses their edges.
 
     Returns
@@ -404,15 +407,18 @@ def _settle(
         These chains.
     old : DataFrame
         The stored tracks and stays that touch the widened spans, with the columns of `store.ITEM_DTYPES`.
+    keys : DataFrame
+        All segments that were looked at for that, with the columns of `store.KEY_DTYPES`.
     read : DataFrame
-        What was looked at for that: spans, with a day and more on either side.
+        Where they are: spans, with a day and more on either side.
     """
     settled: list[tuple[pd.DataFrame, ...]] = []
     chains_so_far, reach_ms = 0, 2 * MS_PER_DAY - 1
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
         read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
-        heads = _with_seams(store.segment_heads(connection, read), user_of, settings_of, edits)
+        found = store.segment_heads(connection, read)
+        heads = _with_seams(found, user_of, settings_of, edits)
         heads["chain"] += chains_so_far
         chains_so_far += len(heads)
         every_chain, old = chains_of(heads), store.item_heads(connection, read)
@@ -426,10 +432,11 @@ def _settle(
         touching = _touching(chains, whole)["chain"]
         touching_chains = every_chain[every_chain.index.isin(touching)]
         touching_items = _touching(old, whole)
-        settled.append((heads[heads["chain"].isin(touching)], touching_chains, touching_items, read[~cut]))
+        keys = found.loc[found["device_id"].isin(whole["device_id"]), list(KEY_DTYPES)]
+        settled.append((heads[heads["chain"].isin(touching)], touching_chains, touching_items, keys, read[~cut]))
         if not cut.any():
-            heads, chains, items, spans = (pd.concat(parts) for parts in zip(*settled, strict=True))
-            return heads.reset_index(drop=True), chains, items.reset_index(drop=True), spans
+            heads, chains, items, keys, spans = (pd.concat(parts) for parts in zip(*settled, strict=True))
+            return heads.reset_index(drop=True), chains, items.reset_index(drop=True), keys, spans
         spans = wider[cut].reset_index(drop=True)
         reach_ms *= 2
 
@@ -525,13 +532,23 @@ def _tracks_of(store: Store, connection: Connection, chains: Chains) -> Iterator
         yield merging.make_tracks(whole, seams_of(whole), chains.devices)
 
 
-def _days_of(chains: Chains) -> pd.DataFrame:
-    """Return the shares that the chains to be made have in days: columns of `store.ITEM_DAY_DTYPES`."""
-    made = chains.to_make
+def _days_of(chains: Chains, track_ids: list[pd.Series], stays: pd.DataFrame) -> pd.DataFrame:
+    """Return the shares that the chains to be made have in days: columns of `store.ITEM_DAY_DTYPES`.
+
+    Parameters
+    ----------
+    chains : Chains
+        The chains.
+    track_ids : list of Series
+        The ids of the tracks that were made of them, in their order.
+    stays : DataFrame
+        The stays that were made of them, in their order.
+    """
     user_of = user_by_device(chains.devices)
-    made = made.assign(
-        item_id=merging.item_ids(made, chains.devices), user_id=made["device_id"].map(user_of).astype("int64")
-    )
+    made = chains.to_make.assign(item_id="", user_id=chains.to_make["device_id"].map(user_of).astype("int64"))
+    is_stay = made["is_stay"] == 1
+    made.loc[is_stay, "item_id"] = stays["stay_id"].to_numpy()
+    made.loc[~is_stay, "item_id"] = np.concatenate([np.array([], object), *track_ids])
     heads = chains.heads[chains.heads["chain"].isin(made.index[made["is_stay"] == 0])]
     shares = merging.day_shares(heads, seams_of(heads)) if len(heads) else pd.DataFrame(columns=["local_day"])
     starts = heads["reason"].to_numpy() != NO_BREAK

@@ -11,7 +11,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -81,6 +81,8 @@ HEAD_DTYPES: Final = {name: dtype for name, dtype in SEGMENT_DTYPES.items() if n
 
 KEY_DTYPES: Final = {name: SEGMENT_DTYPES[name] for name in ("device_id", "day", "number", "digest", "settings_id")}
 """What tells a segment from another one."""
+
+PATH_DTYPES: Final = {name: SEGMENT_DTYPES[name] for name in ("device_id", "day", "number", "path")}
 
 DAY_BITS: Final = 20
 """Of a day's number, as part of a larger one."""
@@ -827,12 +829,11 @@ class Store:
         return self._segments_in(connection, spans, KEY_DTYPES)
 
     def segment_paths(self, connection: Connection, heads: pd.DataFrame) -> pd.DataFrame:
-        """Return the `path` of each of some segments, by `device_id`, `day` and `number`."""
-        dtypes = {"device_id": "int64", "day": "int64", "number": "int64"}
-        fill(connection, "picked", heads[list(dtypes)])
-        query = text("SELECT device_id, day, number, path FROM picked JOIN segments USING (device_id, day, number)")
-        frames = fetch_columns(connection, query, dtypes | {"path": "object"})
-        return pd.concat([empty_segments()[[*dtypes, "path"]], *frames], ignore_index=True)
+        """Return `device_id`, `day`, `number` and `path` of some segments, and of others between them."""
+        by_device = heads.groupby("device_id", as_index=False)
+        return self._segments_in(
+            connection, by_device.agg(lo_ms=("first_ms", "min"), hi_ms=("last_ms", "max")), PATH_DTYPES
+        )
 
     def replace_segments(
         self,
@@ -1102,7 +1103,7 @@ class Store:
         self,
         connection: Connection,
         gone: Collection[str],
-        made_tracks: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
+        made_tracks: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
         made_stays: pd.DataFrame,
         days: pd.DataFrame,
     ) -> None:
@@ -1113,22 +1114,39 @@ class Store:
         connection : Connection
             A transaction that writes.
         gone : collection of str
-            Ids of tracks and stays; of those that are made, others may have written the same meanwhile.
-        made_tracks : iterable of (DataFrame, DataFrame)
+            Ids of tracks and stays.
+        made_tracks : sequence of (DataFrame, DataFrame)
             Tracks and their legs: the columns of `TRACK_DTYPES` and `LEG_DTYPES`.
         made_stays : DataFrame
             The columns of `STAY_DTYPES`.
         days : DataFrame
             The shares of all of them in days: the columns of `ITEM_DAY_DTYPES`.
         """
-        fill(connection, "gone", {"item_id": list({*gone, *days["item_id"]})})
-        for key in (tracks.c.track_id, stays.c.stay_id, legs.c.track_id, item_days.c.item_id):
-            connection.execute(delete(key.table).where(key.in_(text("SELECT item_id FROM gone"))))
+        gone = {*gone, *self._stored_of(connection, [*(track_frame for track_frame, _ in made_tracks), made_stays])}
+        if gone:
+            fill(connection, "gone", {"item_id": list(gone)})
+            for key in (tracks.c.track_id, stays.c.stay_id, legs.c.track_id, item_days.c.item_id):
+                connection.execute(delete(key.table).where(key.in_(text("SELECT item_id FROM gone"))))
         for track_frame, leg_frame in made_tracks:
             bulk_insert(connection, "tracks", track_frame)
             bulk_insert(connection, "legs", leg_frame)
         bulk_insert(connection, "stays", made_stays)
         bulk_insert(connection, "item_days", days[list(ITEM_DAY_DTYPES)].astype(ITEM_DAY_DTYPES))
+
+    def _stored_of(self, connection: Connection, made: Iterable[pd.DataFrame]) -> set[str]:
+        """Return the ids of those of some tracks and stays that are stored: others may have written them meanwhile."""
+        stored: set[str] = set()
+        for frame in made:
+            if frame.empty:
+                continue
+            table = tracks if "track_id" in frame else stays
+            (key,) = table.primary_key
+            ids = select(key).where(
+                table.c.device_id.in_(frame["device_id"].unique().tolist()),
+                table.c.started_ms.between(int(frame["started_ms"].min()), int(frame["started_ms"].max())),
+            )
+            stored.update(set(connection.scalars(ids)).intersection(frame[key.name]))
+        return stored
 
     def day_sums(
         self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
