@@ -1122,7 +1122,8 @@ class Store:
         days : DataFrame
             The shares of all of them in days: the columns of `ITEM_DAY_DTYPES`.
         """
-        gone = {*gone, *self._stored_of(connection, [*(track_frame for track_frame, _ in made_tracks), made_stays])}
+        made = [*(track_frame for track_frame, _ in made_tracks), made_stays]
+        gone = {*gone, *self._stored_of(connection, made, days)}
         if gone:
             fill(connection, "gone", {"item_id": list(gone)})
             for key in (tracks.c.track_id, stays.c.stay_id, legs.c.track_id, item_days.c.item_id):
@@ -1133,20 +1134,23 @@ class Store:
         bulk_insert(connection, "stays", made_stays)
         bulk_insert(connection, "item_days", days[list(ITEM_DAY_DTYPES)].astype(ITEM_DAY_DTYPES))
 
-    def _stored_of(self, connection: Connection, made: Iterable[pd.DataFrame]) -> set[str]:
-        """Return the ids of those of some tracks and stays that are stored: others may have written them meanwhile."""
-        stored: set[str] = set()
+    def _stored_of(self, connection: Connection, made: Sequence[pd.DataFrame], days: pd.DataFrame) -> set[str]:
+        """Return the ids of those of some tracks and stays of which anything is stored.
+
+        Others may have written them meanwhile; or somebody has deleted one by hand, and not what belongs to it.
+        """
+        queries = []
         for frame in made:
-            if frame.empty:
-                continue
-            table = tracks if "track_id" in frame else stays
-            (key,) = table.primary_key
-            ids = select(key).where(
-                table.c.device_id.in_(frame["device_id"].unique().tolist()),
-                table.c.started_ms.between(int(frame["started_ms"].min()), int(frame["started_ms"].max())),
-            )
-            stored.update(set(connection.scalars(ids)).intersection(frame[key.name]))
-        return stored
+            if len(frame):
+                table = tracks if "track_id" in frame else stays
+                is_of = table.c.device_id.in_(frame["device_id"].unique().tolist())
+                start = table.c.started_ms.between(int(frame["started_ms"].min()), int(frame["started_ms"].max()))
+                queries.append(select(*table.primary_key).where(is_of, start))
+        if len(days):
+            is_of = item_days.c.user_id.in_(days["user_id"].unique().tolist())
+            day = item_days.c.local_day.between(int(days["local_day"].min()), int(days["local_day"].max()))
+            queries.append(select(item_days.c.item_id).where(is_of, day))
+        return {id for query in queries for id in connection.scalars(query)}.intersection(days["item_id"])
 
     def day_sums(
         self, names: Collection[str] | None = None, lo_day: int | None = None, hi_day: int | None = None
