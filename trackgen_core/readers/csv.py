@@ -1,7 +1,7 @@
 """CSV: a header, and one fix per row.
 
-The csv module of Python splits the rows: unlike the faster parsers it never shifts a column, and it says where it
-is when a quote stays open. Values are then parsed as whole columns.
+Rows without quotes that are all of one width are split by Arrow; all others by the csv module of Python, which takes
+much longer, but never shifts a column, and says where it is when a quote stays open. Values are parsed as whole columns.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import Final
 
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
 
 from trackgen_core.points import NO_TIME
 from trackgen_core.readers.columns import (
@@ -41,6 +43,12 @@ MAX_HEADER_CHARS: Final = 1 << 16
 
 MAX_LINE_CHARS: Final = 1 << 20
 """A longer line is no row of fixes, and must not fill the memory: it is cut into pieces, which are bad rows."""
+
+MOST_BYTES_A_CHARACTER: Final = 4
+"""Of UTF-8."""
+
+Cells = Callable[[int], pa.StringArray]
+"""The texts in a column of some rows, without surrounding blanks."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
@@ -73,8 +81,17 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
             raise UnreadableFile(f"{source.path}: line {number}: no CSV with a header: the line is too long for one")
         delimiter, names = _split(header)
         columns = _columns(names, source, number)
-        for rows in batches(_rows(csv.reader(lines, delimiter=delimiter, strict=True), len(names), number, source)):
-            yield _frame(rows, columns, len(names), decimal_comma=delimiter != ",")
+        frame = partial(_frame, columns=columns, decimal_comma=delimiter != ",")
+        for block in batches(lines):
+            cells = _cells_of_plain(block, delimiter, len(names))
+            if cells is not None:
+                yield frame(cells)
+                number += len(block)
+                continue
+            # A quote may be closed behind the block.
+            reader = csv.reader(chain(block, lines), delimiter=delimiter, strict=True)
+            for rows in batches(_rows(reader, len(names), number, source)):
+                yield frame(_cells_of(rows, len(names)))
 
 
 def _split(line: str) -> tuple[str, list[str]]:
@@ -129,13 +146,36 @@ def _rows(reader: Iterator[list[str]], width: int, header_line: int, source: Sou
             yield [""] * (width + 1)
 
 
-def _frame(rows: list[list[str]], columns: dict[str, int], width: int, decimal_comma: bool) -> pd.DataFrame:
+def _cells_of_plain(lines: list[str], delimiter: str, width: int) -> Cells | None:
+    """Return the cells of lines without quotes that all have as many; None if they are not of that kind."""
+    text = "".join(lines)
+    if '"' in text or text.startswith("\ufeff") or max(map(len, lines)) >= csv.field_size_limit():
+        return None
+    try:
+        rows = arrow_csv.read_csv(
+            pa.BufferReader(text.encode()),
+            arrow_csv.ReadOptions(
+                column_names=[*map(str, range(width))], block_size=len(text) * MOST_BYTES_A_CHARACTER, use_threads=False
+            ),
+            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(map(str, range(width)), pa.string()), null_values=[]),
+        )
+    except (pa.ArrowInvalid, UnicodeEncodeError):
+        return None
+    return lambda column: pc.ascii_trim_whitespace(rows.column(column).combine_chunks())
+
+
+def _cells_of(rows: list[list[str]], width: int) -> Cells:
+    """Return the cells of rows as the csv module reads them."""
     widths = np.fromiter(map(len, rows), np.int64, len(rows))
     if (widths != width).any():
         rows = [_fitted(row, width) for row in rows if row]  # the csv module reads a blank line as []
+    return lambda column: to_texts(map(itemgetter(column), rows))
 
+
+def _frame(cells: Cells, columns: dict[str, int], decimal_comma: bool) -> pd.DataFrame:
     def texts(quantity: str) -> pa.StringArray:
-        return to_texts(map(itemgetter(columns[quantity]), rows))
+        return cells(columns[quantity])
 
     def notation(quantity: str) -> pa.StringArray:
         return pc.replace_substring(texts(quantity), ",", ".") if decimal_comma else texts(quantity)
