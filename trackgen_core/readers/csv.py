@@ -1,7 +1,7 @@
 """CSV: a header, and one fix per row.
 
 Rows without quotes that are all of one width are split by Arrow; all others by the csv module of Python, which takes
-much longer, but never shifts a column, and says where it is when a quote stays open. Values are parsed as whole columns.
+longer, but never shifts a column, and says where it is when a quote stays open. Values are parsed as whole columns.
 """
 
 from __future__ import annotations
