@@ -23,11 +23,11 @@ from trackgen_core.generation import Window, WindowResult, make_segments, make_t
 from trackgen_core.home import open_store
 from trackgen_core.store import Stage, Store
 
-PARENT_WATCH_S: Final = 1.0
-"""How often a worker looks whether its parent is still there."""
-
 TRIAL_S: Final = 1.0
-"""Work that is done by then is done without workers: they take a second or two to start."""
+"""Work that is done by then is done without workers: the first ones take a second or two to start."""
+
+PRELOADED: Final = (__name__,)
+"""What a server imports once; every worker is forked from it, so that those of later stages start at once."""
 
 AHEAD: Final = 2
 """Windows handed to each worker ahead of time, so that it never waits for the next."""
@@ -84,8 +84,8 @@ def do_windows(
         Of each window, or of each of the parts into which it was cut.
     """
     queue = _Queue(store, stage, windows, backoff)
-    started = time.monotonic()
-    while queue and (workers == 1 or time.monotonic() - started < TRIAL_S):
+    trial_ends = time.monotonic() + (0.0 if _served.is_set() else TRIAL_S)
+    while queue and (workers == 1 or time.monotonic() < trial_ends):
         yield from queue.settle(_do(store, stage, queue.wait()))
     if queue:
         yield from _do_with_workers(queue, workers)
@@ -213,14 +213,16 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
         yield from queue.settle(_do_apart(store, stage, queue.wait()))
 
 
+_served: Final = threading.Event()
+"""Whether workers were started before, and their server is there."""
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(os.getpid(),),
-    )
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload([*PRELOADED])
+    pool = ProcessPoolExecutor(workers, mp_context=forkserver, initializer=_start_worker)
+    _served.set()
     try:
         yield pool
     finally:
@@ -268,14 +270,15 @@ def _say(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _start_worker(parent: int) -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
-def _die_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_WATCH_S)
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 

@@ -557,7 +557,7 @@ def test_a_window_that_kills_its_worker_is_cut_down_to_the_day(store: Store, mon
     assert tracks(world.tracks(store)) == expected(without(points, {bad}))
 
 
-def die_at_once(parent: int) -> None:
+def die_at_once() -> None:
     os._exit(1)
 
 

@@ -42,8 +42,9 @@ def slowly(do):
 
 
 def workers() -> list[psutil.Process]:
-    """The children that were spawned to work; other tests have children of other kinds."""
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    """The processes that were forked to work; other tests have children of other kinds."""
+    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "a worker is killed"])

@@ -212,17 +212,10 @@ def fragments(history: History, tmp_path_factory: pytest.TempPathFactory) -> His
     return undisturbed(imported, folder, history.files)
 
 
-def is_worker(child: psutil.Process) -> bool:
-    try:
-        return "resource_tracker" not in " ".join(child.cmdline())
-    except psutil.NoSuchProcess:  # it has just ended
-        return False
-
-
 def wait_for_workers(process: subprocess.Popen[str], count: int) -> None:
-    """Wait until a process has worker processes; one of its children only tracks resources."""
+    """Wait until a process has worker processes: they are the children of a child, which forks them."""
     session = psutil.Process(process.pid)
-    while sum(map(is_worker, session.children())) < count:
+    while len(session.children(recursive=True)) - len(session.children()) < count:
         assert process.poll() is None, "the session ended without worker processes"
         time.sleep(0.05)
 
