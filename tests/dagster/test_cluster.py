@@ -198,9 +198,9 @@ def cluster(server: postgres.Server, redis: Path, tmp_path_factory: pytest.TempP
 
 
 def add_history(store: Store) -> None:
-    """Add a year and a half of a person, more than a run takes: a half year thrice, with every sixth fix of it."""
+    """Add a year and a half of a person, more than a run takes: a half year thrice, with every third fix of it."""
     half = demo_history()
-    half = half[half["user"] == "ada"][::6]
+    half = half[half["user"] == "ada"][::3]
     shifts = [number * HALF_YEAR * MS_PER_DAY for number in range(3)]
     add_points(store, pd.concat([half.assign(time_ms=half["time_ms"] - shift) for shift in shifts], ignore_index=True))
 
