@@ -1,7 +1,7 @@
 """A bulk generation on PostgreSQL, against a bare COPY of its points and against SQL that makes tracks by itself.
 
 The server is one of its own, with the settings of a fresh installation but without waiting for the disk (`fsync`).
-Everything is asked of the library directly: Dagster's share is in `bench_generate.py`.
+Everything is asked of the library directly, but for one contender, which is a session of Dagster.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -125,6 +129,17 @@ class Generation:
                 self.peak_memory_mb = max(self.peak_memory_mb, result.peak_memory_mb)
 
 
+def session(store: Store) -> None:
+    """The same as a session of Dagster, in a new home: what `trackgen generate` takes from start to end."""
+    with tempfile.TemporaryDirectory() as home:
+        subprocess.run(
+            [sys.executable, "-m", "trackgen_dagster.cli", "generate", "--workers", "2"],
+            env=os.environ | {"TRACKGEN_HOME": home, "TRACKGEN_DATABASE_URL": store.database.url},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+
+
 def execute(store: Store, *statements: str) -> Callable[[], None]:
     """Return what runs statements of the peer, in one transaction."""
 
@@ -149,17 +164,18 @@ def report(seconds: dict[str, list[float]], points: int, of: str) -> None:
 
 
 def against_copy(points: int, repeats: int) -> None:
-    """One and two workers against a bare COPY, with the most memory of any process."""
+    """One and two workers, and a session, against a bare COPY, with the most memory of any process."""
     with filled(points) as store:
         contenders = {
             "COPY": lambda: bare_copy(store),
             "1 worker": Generation(store, 1),
             "2 workers": Generation(store, 2),
             "2 workers, by gaps alone": Generation(store, 2),
+            "trackgen generate": lambda: session(store),
         }
 
         def prepare(name: str) -> None:
-            if "worker" in name:
+            if name != "COPY":
                 reset(store, gaps_alone="gaps" in name)
 
         seconds = take_turns(contenders, repeats, prepare, warm_up=False)
