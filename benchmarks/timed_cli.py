@@ -70,8 +70,7 @@ def wrap_phases() -> None:
     parallel.make_tracks = timed("tracks", parallel.make_tracks)
     for module in (assets, generate):
         module.day_stats = timed("statistics", module.day_stats)
-    for check in ("lost_points", "overlaps", "wrong_tracks"):
-        setattr(checks, check, timed("checks", getattr(checks, check)))
+    checks._result = timed("checks", checks._result)
 
 
 if __name__ == "__main__":
