@@ -572,7 +572,7 @@ ARRIVALS = [
     file_in_batches("the whole file at once", [WHOLE_FILE]),
     file_in_batches("the file in trickles of five points", cut(WHOLE_FILE, 5)),
     file_in_batches("the file shuffled", [shuffled(WHOLE_FILE)]),
-    file_in_batches("the file shuffled in trickles of five points", cut(shuffled(WHOLE_FILE), 5)),
+    file_in_batches("the file shuffled in trickles of twenty points", cut(shuffled(WHOLE_FILE), 20)),
     file_in_batches("the file twice", [WHOLE_FILE, WHOLE_FILE], tracks_after=(3, 3), kept_ids=3),
     file_in_batches("the file by days, the last first", by_day(WHOLE_FILE)[::-1], tracks_after=(1, 1, 3, 3)),
 ]
