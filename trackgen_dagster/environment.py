@@ -1,4 +1,4 @@
-"""Numbers that the environment may set."""
+"""What the environment may set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ DEFAULTS: Final = {
     "TRACKGEN_ATTEMPTS": 4.0,
     "TRACKGEN_RETRY_SECONDS": 1.0,
 }
+
+UI_URL: Final = "http://127.0.0.1:3000"
+
+
+def ui_url() -> str:
+    """Return where people find the UI, with the path prefix of the webserver, if it has one."""
+    return (os.environ.get("TRACKGEN_UI_URL") or UI_URL).rstrip("/")
 
 
 def number(name: str) -> float:
