@@ -20,12 +20,13 @@ from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
 from trackgen_core.words import counted
 from trackgen_dagster import metadata, tags
-from trackgen_dagster.environment import number
+from trackgen_dagster.environment import number, owners
 from trackgen_dagster.instance import process_tag
 from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
 from trackgen_dagster.resources import TrackStore
 
 GROUP: Final = "trackgen"
+OWNERS: Final = owners()
 DATABASE: Final = re.split("[+:]", database_url())[0]
 """What kind of database the graph shows."""
 
@@ -54,6 +55,7 @@ points = dg.AssetSpec(
     metadata=metadata.POINTS,
     partitions_def=daily,
     group_name=GROUP,
+    owners=OWNERS,
     kinds={DATABASE},
 )
 
@@ -75,6 +77,7 @@ class Generation(dg.Config):
     deps=[dg.AssetDep(points, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
+    owners=OWNERS,
     metadata=metadata.SEGMENTS,
     kinds={"python", "pandas", DATABASE},
 )
@@ -93,6 +96,7 @@ def segments(context: dg.AssetExecutionContext, config: Generation, database: Tr
     deps=[dg.AssetDep(segments, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
+    owners=OWNERS,
     metadata=metadata.TRACKS,
     kinds={"python", "pandas", DATABASE},
 )
@@ -119,6 +123,7 @@ daily_summaries = dg.AssetSpec(
     metadata=metadata.DAILY_SUMMARIES,
     partitions_def=daily,
     group_name=GROUP,
+    owners=OWNERS,
     kinds={DATABASE},
 )
 

@@ -16,11 +16,8 @@ from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.pictures import draw_days
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 from trackgen_core.store import Store
-from trackgen_dagster.environment import ui_url
+from trackgen_dagster.environment import MAP_PATH, ui_url
 from trackgen_dagster.partitions import key_of
-
-MAP_PATH: Final = "/trackgen/map"
-"""Where the webserver answers with maps."""
 
 PANELS: Final = 3
 """Devices in the picture of a day: those that went farthest."""

@@ -33,9 +33,9 @@ from dagster._utils.error import SerializableErrorInfo
 
 from trackgen_core.store import STAGES, Stage
 from trackgen_core.words import counted
-from trackgen_dagster import metadata, tags
+from trackgen_dagster import tags
 from trackgen_dagster.assets import FAILURES, progress_of
-from trackgen_dagster.environment import ui_url
+from trackgen_dagster.environment import MAP_PATH, ui_url
 from trackgen_dagster.instance import daemon_is_alive, pid_of, works
 from trackgen_dagster.partitions import day_of, days_of_run, key_of
 
@@ -123,7 +123,7 @@ class Session:
     @property
     def map(self) -> str:
         """Where the UI shows a map of its users and days."""
-        return f"{ui_url()}{metadata.MAP_PATH}?{urlencode({'session': self.session})}"
+        return f"{ui_url()}{MAP_PATH}?{urlencode({'session': self.session})}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the session as the command line prints it."""

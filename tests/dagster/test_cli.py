@@ -259,8 +259,9 @@ def test_failed_settings_change_nothing(made: Path) -> None:
         (["tracks", "list"], {"TRACKGEN_DATABASE_URL": "not a url"}, "not a url"),
         (["generate"], {"TRACKGEN_START_DATE": "soon"}, "TRACKGEN_START_DATE='soon'"),
         (["generate"], {"TRACKGEN_START_DATE": "1969-12-31"}, "1969-12-31"),
+        (["generate"], {"TRACKGEN_OWNERS": "team:maps, maps"}, "TRACKGEN_OWNERS: 'maps' is no owner"),
     ],
-    ids=["dialect", "url", "no date", "too early"],
+    ids=["dialect", "url", "no date", "too early", "no owner"],
 )
 def test_a_wrong_environment_is_explained(home: Path, args: list[str], env: dict[str, str], words: str) -> None:
     assert words in fails(home, *args, env=env)
