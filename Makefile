@@ -48,6 +48,7 @@ site: $(INSTALLED) ## Make a site of the documents in build/site
 screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI, a map and a terminal (needs Chromium)
 	$(BIN)/python docs/screenshots.py
 	$(BIN)/python docs/result_screenshots.py
+	$(BIN)/python docs/rule_pictures.py
 
 package: $(INSTALLED) ## Build the wheel and the source distribution in dist
 	$(BIN)/python -m build --no-isolation
