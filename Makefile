@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test thorough lint format docs site screenshots package bench clean
+.PHONY: help install demo ui test thorough pythons lint format docs site screenshots package bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ test: $(INSTALLED) ## Run all tests
 
 thorough: $(INSTALLED) ## Run all tests, with five times as many examples of the laws
 	TEST_EFFORT=5 $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
+
+pythons: $(INSTALLED) ## Try the wheel on the other Pythons that are installed here
+	$(BIN)/python tests/pythons.py
 
 lint: $(INSTALLED) ## Check style, types and that the generated documents are up to date
 	$(BIN)/ruff check .
