@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test thorough lint format docs site screenshots package bench clean
+.PHONY: help install demo ui test thorough pythons lint format docs site screenshots package bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: $(INSTALLED) ## Run all tests
 thorough: $(INSTALLED) ## Run all tests, with five times as many examples of the laws
 	TEST_EFFORT=5 $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
+pythons: $(INSTALLED) ## Try the wheel on the other Pythons that are installed here
+	$(BIN)/python tests/pythons.py
+
 lint: $(INSTALLED) ## Check style, types and that the generated documents are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +51,7 @@ site: $(INSTALLED) ## Make a site of the documents in build/site
 screenshots: $(INSTALLED) ## Take the pictures of the documents from a running UI, a map and a terminal (needs Chromium)
 	$(BIN)/python docs/screenshots.py
 	$(BIN)/python docs/result_screenshots.py
+	$(BIN)/python docs/rule_pictures.py
 
 package: $(INSTALLED) ## Build the wheel and the source distribution in dist
 	$(BIN)/python -m build --no-isolation

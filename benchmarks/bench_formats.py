@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,7 +67,7 @@ def kml(rows: Rows) -> list[str]:
     """One track, in which all times come before the first place: the most that a reader can have to hold."""
     whens = "".join(f"<when>{t}</when>\n" for t, *_ in rows)
     coords = "".join(f"<gx:coord>{lon} {lat} {alt}</gx:coord>\n" for _, _, lon, lat, alt, _, _ in rows)
-    return ["<kml><Document><Placemark><gx:Track>\n", whens, coords, "</gx:Track></Placemark></Document></kml>\n"]
+    return ["<kml><Document><Placemark><gx:Track>\n", whens, "", coords, "</gx:Track></Placemark></Document></kml>\n"]
 
 
 def geojson(rows: Rows) -> list[str]:
@@ -106,6 +106,116 @@ def nmea(rows: Rows) -> list[str]:
         return rmc + sentence(f"GPGGA,{clock},{place},1,08,0.9,{alt},M,47.0,M,,")
 
     return ["", "".join(fix(t, lon, lat, alt, v) for t, _, lon, lat, alt, _, v in rows), ""]
+
+
+def listed(head: str, first: str, elements: Iterable[str], tail: str) -> list[str]:
+    """An array in JSON: the first element is there once."""
+    return [f"{head}{first}", "".join(f",\n{element}" for element in elements), tail]
+
+
+def e7(degrees: float) -> int:
+    return round(degrees * 1e7)
+
+
+def google_records(rows: Rows) -> list[str]:
+    records = (
+        f'{{"latitudeE7": {e7(lat)}, "longitudeE7": {e7(lon)}, "accuracy": {round(acc)}, "altitude": {round(alt)}, '
+        f'"velocity": {round(v)}, "source": "GPS", "deviceTag": -1184882232, "timestamp": "{t}"}}'
+        for t, _, lon, lat, alt, acc, v in rows
+    )
+    return listed('{"locations": [\n', next(records), records, "]}\n")
+
+
+def google_android(rows: Rows) -> list[str]:
+    """Paths of ten points, and as many raw signals."""
+    paths = (
+        ", ".join(
+            f'{{"point": "{lat:.7f}°, {lon:.7f}°", "time": "{t}"}}' for t, _, lon, lat, *_ in rows[n : n + 20 : 2]
+        )
+        for n in range(0, len(rows), 20)
+    )
+    segments = "".join(f',\n{{"startTime": "{rows[0][0]}", "timelinePath": [{path}]}}' for path in paths)
+    signals = "".join(
+        f',\n{{"position": {{"LatLng": "{lat:.6f}°, {lon:.6f}°", "accuracyMeters": {round(acc)}, '
+        f'"altitudeMeters": {alt}, "source": "GPS", "timestamp": "{t}", "speedMetersPerSecond": {v}}}}}'
+        for t, _, lon, lat, alt, acc, v in rows[1::2]
+    )
+    head = f'{{"semanticSegments": [\n{{"startTime": "{rows[0][0]}", "timelineMemory": {{"trip": {{}}}}}}'
+    return [head, segments, '],\n"rawSignals": [\n{"wifiScan": {}}', signals, "]}\n"]
+
+
+def google_ios(rows: Rows) -> list[str]:
+    paths = (
+        ", ".join(
+            f'{{"point": "geo:{lat:.6f},{lon:.6f}", "durationMinutesOffsetFromStartTime": "{n}"}}'
+            for n, (_, _, lon, lat, *_) in enumerate(rows[n : n + 10])
+        )
+        for n in range(0, len(rows), 10)
+    )
+    segments = (f'{{"startTime": "{rows[0][0]}", "timelinePath": [{path}]}}' for path in paths)
+    return listed("[\n", f'{{"startTime": "{rows[0][0]}", "timelinePath": []}}', segments, "]\n")
+
+
+def google_months(rows: Rows) -> list[str]:
+    paths = (
+        ", ".join(
+            f'{{"latE7": {e7(lat)}, "lngE7": {e7(lon)}, "accuracyMeters": {round(acc)}, "timestamp": "{t}"}}'
+            for t, _, lon, lat, _, acc, _ in rows[n : n + 10]
+        )
+        for n in range(0, len(rows), 10)
+    )
+    objects = (f'{{"activitySegment": {{"simplifiedRawPath": {{"points": [{path}]}}}}}}' for path in paths)
+    return listed('{"timelineObjects": [\n', '{"activitySegment": {}}', objects, "]}\n")
+
+
+def google_edits(rows: Rows) -> list[str]:
+    signals = (
+        f'{{"deviceId": "-5", "rawSignal": {{"signal": {{"position": {{"point": {{"latE7": {e7(lat)}, '
+        f'"lngE7": {e7(lon)}}}, "accuracyMm": {round(acc * 1000)}, "altitudeMeters": {alt}, "timestamp": "{t}"}}}}}}}}'
+        for t, _, lon, lat, alt, acc, _ in rows
+    )
+    return listed('{"timelineEdits": [\n', '{"deviceId": "0", "placeAggregates": {}}', signals, "]}\n")
+
+
+def overland(rows: Rows) -> list[str]:
+    features = (
+        f'{{"type": "Feature", "geometry": {{"type": "Point", "coordinates": [{lon}, {lat}]}}, "properties": {{'
+        f'"timestamp": "{t}", "device_id": "phone", "horizontal_accuracy": {acc}, "speed": {v}, "altitude": {alt}, '
+        '"battery_level": 0.8, "battery_state": "unplugged", "motion": ["driving"], "wifi": ""}}'
+        for t, _, lon, lat, alt, acc, v in rows
+    )
+    return listed('{"locations": [\n', next(features), features, "]}\n")
+
+
+def dawarich(rows: Rows) -> list[str]:
+    lines = (
+        f'{{"battery_status": "unplugged", "battery": 90, "timestamp": {ms // 1000}, "altitude": {alt}, "velocity": '
+        f'"{v}", "accuracy": {round(acc)}, "tracker_id": "RO", "inrids": [], "raw_data": {{}}, "longitude": "{lon}", '
+        f'"latitude": "{lat}"}}\n'
+        for _, ms, lon, lat, alt, acc, v in rows
+    )
+    return ["", "".join(lines), ""]
+
+
+def traccar(rows: Rows) -> list[str]:
+    positions = (
+        '{"id": 1, "attributes": {"batteryLevel": 85.0, "motion": true}, "deviceId": 10, "protocol": "osmand", '
+        f'"serverTime": "{t}", "deviceTime": "{t}", "fixTime": "{t}", "outdated": false, "valid": true, '
+        f'"latitude": {lat}, "longitude": {lon}, "altitude": {alt}, "speed": {v}, '
+        f'"course": 180.0, "address": null, "accuracy": {acc}}}'
+        for t, _, lon, lat, alt, acc, v in rows
+    )
+    return listed("[\n", next(positions), positions, "]\n")
+
+
+def home_assistant(rows: Rows) -> list[str]:
+    states = (
+        '{"entity_id": "device_tracker.phone", "state": "not_home", "attributes": {"source_type": "gps", '
+        f'"latitude": {lat}, "longitude": {lon}, "gps_accuracy": {round(acc)}, "altitude": {alt}, "speed": {v}}}, '
+        f'"last_changed": "{t}", "last_updated": "{t}"}}'
+        for t, _, lon, lat, alt, acc, v in rows
+    )
+    return listed("[[\n", '{"entity_id": "zone.home", "state": "0", "attributes": {}}', states, "]]\n")
 
 
 def fit_file(rows: Rows) -> bytes:
@@ -154,8 +264,22 @@ TEXTS: dict[str, Callable[[Rows], list[str]]] = {
     "geojson": geojson,
     "owntracks": owntracks,
     "nmea": nmea,
+    "google-records": google_records,
+    "google-android": google_android,
+    "google-ios": google_ios,
+    "google-months": google_months,
+    "google-edits": google_edits,
+    "overland": overland,
+    "dawarich": dawarich,
+    "traccar": traccar,
+    "home-assistant": home_assistant,
 }
+"""Of each format, parts of text: every other one, from the second on, is written again and again."""
 FORMATS = (*TEXTS, "fit", "parquet")
+READERS = {"overland": "geojson"} | {name: "google" for name in TEXTS if name.startswith("google-")}
+"""What reads a format whose reader is called otherwise."""
+ONCE = ("google-records", "overland", "traccar")
+"""Formats whose first point is written once."""
 
 
 def write(format: str, path: Path, size: int) -> int:
@@ -163,18 +287,15 @@ def write(format: str, path: Path, size: int) -> int:
     if format == "parquet":
         return write_parquet(path, size)
     rows = rows_of(make_points(BLOCK_POINTS))
-    if format == "fit":
-        head, blocks, tail = b"", [fit_file(rows)], b""  # FIT files may follow one another in one
-    else:
-        head, *blocks, tail = (part.encode() for part in TEXTS[format](rows))
-    count = max(1, round(size / sum(map(len, blocks))))
+    # FIT files may follow one another in one.
+    parts = [b"", fit_file(rows)] if format == "fit" else [part.encode() for part in TEXTS[format](rows)]
+    count = max(1, round(size / sum(map(len, parts[1::2]))))
     with path.open("wb") as file:
-        file.write(head)
-        for block in blocks:
-            for _ in range(count):
-                file.write(block)
-        file.write(tail)
-    return count * len(rows)
+        for number, part in enumerate(parts):
+            for _ in range(count if number % 2 else 1):
+                file.write(part)
+    once = format in ONCE
+    return once + count * (len(rows) - once)
 
 
 def read(format: str, path: Path) -> None:
@@ -184,9 +305,10 @@ def read(format: str, path: Path) -> None:
     (source,) = find_sources([path])
     before = peak_mb()
     started = time.process_time()
-    if recognise(source) != format:
-        raise SystemExit(f"{path} is not recognised as {format}")
-    points = sum(map(len, read(source, format)))
+    reader = READERS.get(format, format)
+    if recognise(source) != reader:
+        raise SystemExit(f"{path} is not recognised as {reader}")
+    points = sum(map(len, read(source, reader)))
     seconds = time.process_time() - started
     print(json.dumps({"points": points, "seconds": seconds, "before_mb": before, "peak_mb": peak_mb()}))
 
@@ -209,7 +331,7 @@ def main() -> None:
     if arguments.read:
         read(*arguments.formats, arguments.read)
         return
-    print(f"{'':10} {'MB':>5} {'points':>11} {'seconds':>8} {'points/s':>10} {'peak MB':>8} {'before':>7}")
+    print(f"{'':14} {'MB':>5} {'points':>11} {'seconds':>8} {'points/s':>10} {'peak MB':>8} {'before':>7}")
     for format in arguments.formats or FORMATS:
         with TemporaryDirectory() as folder:
             path = Path(folder, "points")
@@ -219,7 +341,7 @@ def main() -> None:
             if took["points"] != written:
                 raise SystemExit(f"{format}: {written} points written, {took['points']} read")
             print(
-                f"{format:10} {path.stat().st_size / MB:5.0f} {written:11,} {took['seconds']:8.1f} "
+                f"{format:14} {path.stat().st_size / MB:5.0f} {written:11,} {took['seconds']:8.1f} "
                 f"{written / took['seconds']:10,.0f} {took['peak_mb']:8.0f} {took['before_mb']:7.0f}",
                 flush=True,
             )

@@ -125,12 +125,17 @@ class Ui:
         return str(launched["backfillId"])
 
 
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def running_ui(home: Path, **environment: str) -> Iterator[Ui]:
     """Start `trackgen ui` on a home, and end it with everything that it has started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKGEN_", "DAGSTER_"))}
     command = [sys.executable, "-m", "trackgen_dagster.cli", "ui", "--port", str(port)]
     with (home / "ui.log").open("wb") as log:
@@ -245,6 +250,13 @@ def take_pictures(ui: Ui, backfill: str, day: str, folder: Path) -> None:
         shown(driver, "Materialized", "leftover", "peak_memory_mb")
         wait_for("the picture of the day", lambda: driver.execute_script(SHOWS_PICTURE))
         save("partitions")
+
+        driver.find_element(By.PARTIAL_LINK_TEXT, "/trackgen/map").click()
+        page, opened = driver.window_handles
+        driver.switch_to.window(opened)
+        wait_for("the map", lambda: driver.title.endswith(f"{day} to {day}"))
+        driver.close()
+        driver.switch_to.window(page)
 
         driver.get(f"{ui.url}/assets/tracks?view=checks")
         shown(driver, *CHECKS, "Passed")

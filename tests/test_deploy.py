@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ LAUNCHERS = {
     "dagster-celery.yaml": "WorkerLauncher",
     "kubernetes/values.yaml": "K8sRunLauncher",
 }
+WEBSERVER = "trackgen-webserver"
 URL = "postgresql://me@127.0.0.1:1/dagster"
 PASSWORD = re.compile(r"(?i)(password|passwd|token)[\"']?\s*[=:][ \t]*[\"']?[^\s\"'#]|://[^/\s:@]*:[^\s@/]+@")
 VARIABLE = re.compile(r"\$\{[^}]*\}")
@@ -74,6 +76,14 @@ def test_the_workspace_is_served_under_its_name(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TRACKGEN_CODE_HOST", "127.0.0.1")
     (origin,) = WorkspaceFileTarget([str(DEPLOY / "workspace.yaml")]).create_origins()
     assert origin.location_name == "trackgen"
+
+
+def test_webservers_are_those_with_maps() -> None:
+    assert load(DEPLOY / "compose.yaml")["services"]["webserver"]["command"][0] == WEBSERVER
+    assert f"/opt/trackgen/bin/{WEBSERVER} " in (DEPLOY / "systemd/trackgen-webserver.service").read_text()
+    assert f"ln -sf {WEBSERVER} /opt/trackgen/bin/dagster-webserver" in (DEPLOY / "Dockerfile").read_text()
+    (script,) = entry_points(group="console_scripts", name=WEBSERVER)
+    assert callable(script.load())
 
 
 def test_every_variable_is_documented() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import rule_pictures
 from trackgen_core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,19 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_generated_parts_are_up_to_date() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_of_the_rules_show_what_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = rule_pictures.IMAGES
+    monkeypatch.setattr(rule_pictures, "IMAGES", tmp_path)
+    rule_pictures.main()
+    rules = (ROOT / "docs/rules.md").read_text()
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 4
+    for name in names:
+        # If not: python docs/rule_pictures.py
+        assert (tmp_path / name).read_text("utf-8") == (drawn / name).read_text("utf-8")
+        assert f"(images/{name})" in rules
 
 
 def test_every_setting_and_variable_is_listed() -> None:

@@ -277,15 +277,16 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     """Compare the chains that touch a window, followed outward as far as they go, with what is stored."""
     settings_of = store.settings_of(connection, window.user_ids)
     devices = store.devices(connection, window.user_ids)
-    # What starts soon after the window may owe its break reason to the window's last point.
-    hi_ms = (window.hi_day + 1) * MS_PER_DAY - 1 + MAX_PAUSE_MS
-    spans = _spans(devices, window.lo_day * MS_PER_DAY, hi_ms)
+    start_ms, end_ms = window.lo_day * MS_PER_DAY, (window.hi_day + 1) * MS_PER_DAY
+    # Whether the last fix before the window is a stay's or a track's may depend on the window's first; and what starts
+    # soon after the window may owe its break reason to the window's last.
+    spans = _spans(devices, start_ms - MAX_PAUSE_MS, end_ms - 1 + MAX_PAUSE_MS)
     edits = store.edits(connection, window.user_ids)
     heads, chains, old, keys, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
     new, known = _fingerprints(items), _fingerprints(old)
     compared = pd.concat([items[~np.isin(new, known)].assign(item_id=""), old[~np.isin(known, new)].assign(chain=-1)])
-    differing = _of_window(compared, (window.hi_day + 1) * MS_PER_DAY)
+    differing = _of_window(compared, start_ms, end_ms)
     to_make = differing.loc[differing["chain"] >= 0, "chain"]
     gone = differing[differing["chain"] < 0]
     return Chains(
@@ -306,17 +307,18 @@ def _fingerprints(items: pd.DataFrame) -> IntArray:
     return mixed(*words, *(text_words(items[name]) for name in ("settings_id", "break_reason")))
 
 
-def _of_window(differing: pd.DataFrame, end_ms: int) -> pd.DataFrame:
-    """Leave out chains and items after the end of a window that differ for reasons of their own.
+def _of_window(differing: pd.DataFrame, start_ms: int, end_ms: int) -> pd.DataFrame:
+    """Leave out chains and items before and after the window that differ for reasons of their own.
 
     Their days are listed themselves, and if one of them cannot be made, that is no concern of the window. The window's
-    are those that overlap, directly or not, with something that starts before its end, and those of which only the
-    break reason differs.
+    are those that share an instant, directly or not, with something in it, and those of which only the break reason
+    differs.
     """
     differing = differing.sort_values(["device_id", "started_ms", "ended_ms"])
-    starts_before = differing["started_ms"].groupby(_clusters(differing, "started_ms", "ended_ms")).transform("min")
+    together = differing.groupby(_clusters(differing, "started_ms", "ended_ms", touching=True))
+    in_window = (together["started_ms"].transform("min") < end_ms) & (together["ended_ms"].transform("max") >= start_ms)
     only_reason = differing.duplicated([name for name in COMPARED if name != "break_reason"], keep=False)
-    return differing[(starts_before < end_ms) | only_reason]
+    return differing[in_window | only_reason]
 
 
 def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None) -> None:
@@ -455,14 +457,14 @@ def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
     return clusters.loc[clusters["is_span"], list(SPAN_DTYPES)].reset_index(drop=True)
 
 
-def _clusters(intervals: pd.DataFrame, start: str, end: str) -> pd.Series:
+def _clusters(intervals: pd.DataFrame, start: str, end: str, *, touching: bool = False) -> pd.Series:
     """Return the number of the cluster of each interval: those of a device that overlap are one.
 
     They are sorted by device and start. That one begins where the other ends is no overlap, for tracks and stays do,
-    unless it takes no time: then nothing tells that it is not inside the other.
+    unless that is asked for, or it takes no time: then nothing tells that it is not inside the other.
     """
     reached = intervals.groupby("device_id")[end].cummax()
-    begins_later = (intervals[start] == reached.shift()) & (intervals[end] > intervals[start])
+    begins_later = (intervals[start] == reached.shift()) & (intervals[end] > intervals[start]) & (not touching)
     apart = (
         (intervals[start] > reached.shift()) | begins_later | (intervals["device_id"] != intervals["device_id"].shift())
     )

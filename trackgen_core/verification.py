@@ -16,6 +16,7 @@ from trackgen_core.points import MS_PER_DAY, day_date
 from trackgen_core.segmentation import BUFFER_MS, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import STAGES, Store
+from trackgen_core.words import counted
 
 DAYS_AT_ONCE: Final = 366
 """What is held at once while a long history is verified."""
@@ -65,7 +66,7 @@ def lost_points(store: Store, lo_day: int, hi_day: int, user_ids: Collection[int
         in_segments = store.count_segment_points(connection, lo_day, hi_day, settled)
         noise = store.count_noise(connection, lo_day, hi_day, settled)
         faults = [
-            f"{day_date(day)}: {points.get(day, 0)} points, but {in_segments.get(day, 0)} in segments and "
+            f"{day_date(day)}: {counted(points.get(day, 0), 'point')}, but {in_segments.get(day, 0)} in segments and "
             f"{noise.get(day, 0)} set aside"
             for day in sorted({*points, *in_segments, *noise})
             if points.get(day, 0) != in_segments.get(day, 0) + noise.get(day, 0)

@@ -18,13 +18,15 @@ from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, 
 from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
+from trackgen_core.words import counted
 from trackgen_dagster import metadata, tags
-from trackgen_dagster.environment import number
+from trackgen_dagster.environment import number, owners
 from trackgen_dagster.instance import process_tag
 from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
 from trackgen_dagster.resources import TrackStore
 
 GROUP: Final = "trackgen"
+OWNERS: Final = owners()
 DATABASE: Final = re.split("[+:]", database_url())[0]
 """What kind of database the graph shows."""
 
@@ -53,6 +55,7 @@ points = dg.AssetSpec(
     metadata=metadata.POINTS,
     partitions_def=daily,
     group_name=GROUP,
+    owners=OWNERS,
     kinds={DATABASE},
 )
 
@@ -74,6 +77,7 @@ class Generation(dg.Config):
     deps=[dg.AssetDep(points, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
+    owners=OWNERS,
     metadata=metadata.SEGMENTS,
     kinds={"python", "pandas", DATABASE},
 )
@@ -92,6 +96,7 @@ def segments(context: dg.AssetExecutionContext, config: Generation, database: Tr
     deps=[dg.AssetDep(segments, partition_mapping=neighbours)],
     backfill_policy=LONG_RUN,
     group_name=GROUP,
+    owners=OWNERS,
     metadata=metadata.TRACKS,
     kinds={"python", "pandas", DATABASE},
 )
@@ -101,7 +106,7 @@ def tracks(context: dg.AssetExecutionContext, config: Generation, database: Trac
     A track or stay belongs to the day on which it starts, however many days it lasts. Making a day again rebuilds every
     one that touches it, and gives the same as before if neither points nor settings nor edits have changed. `picture`
     shows the tracks that start on a day: a panel for each of the three devices that went farthest, each with a scale of
-    its own.
+    its own. `map` opens what starts on it as a map.
     """
     _generate(context, "tracks", config, database.store)
 
@@ -118,6 +123,7 @@ daily_summaries = dg.AssetSpec(
     metadata=metadata.DAILY_SUMMARIES,
     partitions_def=daily,
     group_name=GROUP,
+    owners=OWNERS,
     kinds={DATABASE},
 )
 
@@ -220,7 +226,7 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
             progress.failed += result.window.user_days
             failures.append(result)
             users = len(result.window.user_ids)
-            context.log.error(f"{_span(result.window)}, {users} user(s): {result.error}\n{result.traceback}")
+            context.log.error(f"{_span(result.window)}, {counted(users, 'user')}: {result.error}\n{result.traceback}")
         else:
             progress.add(result)
             cost.loc[days, "seconds"] += result.seconds / result.window.days
@@ -231,6 +237,9 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
     progress.write()
     said = _metadata(stage, day_stats(store, lo_day, hi_day).join(cost))
     if stage == "tracks":
+        for day, values in said.items():
+            if values["tracks"] + values["stays"]:
+                said[day] = {"map": metadata.map_link(day), **values}
         for day, picture in metadata.pictures(store, lo_day, hi_day):
             said[day] = {"picture": picture, **said[day]}
     return Made(stage, said, failures)
@@ -339,7 +348,9 @@ def _failure(store: Store, made: Sequence[Made]) -> dg.Failure:
         for one in made
         for failure in one.failures
     ]
-    parts = [f"{len(one.failed_days)} of {len(one.metadata)} days of {one.stage}" for one in made if one.failures]
+    parts = [
+        f"{len(one.failed_days)} of {counted(len(one.metadata), 'day')} of {one.stage}" for one in made if one.failures
+    ]
     reasons = "; ".join(
         f"{_span(failure.window)} of {', '.join(chunk['users'][:3])}: {failure.error}"  # type: ignore[index]
         for chunk, failure in zip(failed[:5], failures, strict=False)

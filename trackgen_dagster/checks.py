@@ -9,6 +9,7 @@ from typing import Final
 import dagster as dg
 
 from trackgen_core.verification import QUESTIONS, Verdict
+from trackgen_core.words import counted
 from trackgen_dagster.assets import tracks
 from trackgen_dagster.partitions import days_of_run
 from trackgen_dagster.resources import TrackStore
@@ -55,7 +56,7 @@ def _result(
         asset_key=tracks.key,
         check_name=name,
         passed=not faults,
-        description=f"{len(faults)} fault(s)" if faults else None,
+        description=counted(len(faults), "fault") if faults else None,
         metadata={
             "days": hi_day - lo_day + 1,
             "faults": len(faults),

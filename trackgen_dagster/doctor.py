@@ -18,6 +18,7 @@ from trackgen_core.generation import day_stats
 from trackgen_core.home import database_url, home, open_store
 from trackgen_core.points import day_date, day_number, now_ms, start_day
 from trackgen_core.store import STAGES, Store
+from trackgen_core.words import counted
 from trackgen_dagster.instance import daemon_is_alive, open_instance, storage_of
 from trackgen_dagster.sessions import list_sessions
 
@@ -84,20 +85,20 @@ def _examine_store(store: Store, found: Findings) -> None:
         found.facts["stays"] = f"{totals['stays']:,}"
         found.facts["points set aside"] = f"{totals['noise']:,} as noise, {totals['leftover']:,} left over"
     changed = {stage: rows[rows["is_change"] == 1] for stage, rows in dirty.items()}
-    found.facts["work to do"] = ", ".join(f"{len(rows):,} days of {stage}" for stage, rows in changed.items())
+    found.facts["work to do"] = ", ".join(f"{counted(len(rows), 'day')} of {stage}" for stage, rows in changed.items())
     listed_ms = [listed for rows in changed.values() for listed in rows["listed_ms"].tolist()]
     if listed_ms:
         found.facts["work to do"] += f", listed for up to {_spell((now_ms() - min(listed_ms)) / 1000)}"
     again = sum(int((rows["is_change"] == 0).sum()) for rows in dirty.values())
     if again:
-        found.facts["to make again"] = f"{again:,} days, of a session that is not over or was stopped"
+        found.facts["to make again"] = f"{counted(again, 'day')}, of a session that is not over or was stopped"
     if dead:
-        found.problems.append(f"{dead:,} days were given up after several attempts: see `trackgen dead-letters`")
+        found.problems.append(f"given up after several attempts: {counted(dead, 'day')}, see `trackgen dead-letters`")
     before = sum(int((rows["day"] < day_number(start_day())).sum()) for rows in dirty.values())
     if before:
         found.problems.append(
-            f"{before:,} days with work lie before {start_day()}, where no run reaches them: set TRACKGEN_START_DATE "
-            "to an earlier day, or delete these points"
+            f"{counted(before, 'day')} with work before {start_day()}, where no run goes: set TRACKGEN_START_DATE to "
+            "an earlier day, or delete these points"
         )
 
 
@@ -105,12 +106,12 @@ def _examine_instance(instance: dg.DagsterInstance, found: Findings) -> None:
     running = daemon_is_alive(instance)
     found.facts["daemon"] = "running" if running else "not running: `trackgen ui` or `trackgen daemon` starts it"
     waiting = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
-    found.facts["queue"] = f"{len(waiting):,} runs"
+    found.facts["queue"] = counted(len(waiting), "run")
     if waiting:
         oldest = min(record.create_timestamp.timestamp() for record in waiting)
         found.facts["queue"] += f", waiting for up to {_spell(time.time() - oldest)}"
         if not running:
-            found.problems.append(f"{len(waiting):,} runs wait in the queue, and no daemon is running")
+            found.problems.append(f"no daemon is running for {counted(len(waiting), 'run')} in the queue")
     latest = next(iter(list_sessions(instance, 1)), None)
     if latest:
         found.facts["latest session"] = f"{latest.session}, {latest.mode}: {latest.status}"

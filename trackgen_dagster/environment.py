@@ -1,9 +1,11 @@
-"""Numbers that the environment may set."""
+"""What the environment may set."""
 
 from __future__ import annotations
 
 import os
 from typing import Final
+
+from dagster._core.definitions.utils import is_valid_owner
 
 DEFAULTS: Final = {
     "TRACKGEN_DEBOUNCE_SECONDS": 45.0,
@@ -12,6 +14,15 @@ DEFAULTS: Final = {
     "TRACKGEN_ATTEMPTS": 4.0,
     "TRACKGEN_RETRY_SECONDS": 1.0,
 }
+
+UI_URL: Final = "http://127.0.0.1:3000"
+MAP_PATH: Final = "/trackgen/map"
+"""Where the webserver answers with maps."""
+
+
+def ui_url() -> str:
+    """Return where people find the UI, with the path prefix of the webserver, if it has one."""
+    return (os.environ.get("TRACKGEN_UI_URL") or UI_URL).rstrip("/")
 
 
 def number(name: str) -> float:
@@ -30,3 +41,19 @@ def number(name: str) -> float:
     if not value > 0:
         raise ValueError(f"{name}={said}: write a number above 0, as in {DEFAULTS[name]:g}")
     return value
+
+
+def owners() -> list[str]:
+    """Return who owns the assets: addresses and teams in `TRACKGEN_OWNERS`, by default nobody.
+
+    Raises
+    ------
+    ValueError
+        If one of them is neither.
+    """
+    named = [name.strip() for name in os.environ.get("TRACKGEN_OWNERS", "").split(",")]
+    found = [name for name in dict.fromkeys(named) if name]
+    for name in found:
+        if not is_valid_owner(name):
+            raise ValueError(f"TRACKGEN_OWNERS: {name!r} is no owner: write me@example.org or team:name, with commas")
+    return found

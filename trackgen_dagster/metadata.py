@@ -1,10 +1,11 @@
-"""What the UI shows beside figures: the columns of a table, where they come from, a picture of a day."""
+"""What the UI shows beside figures: the columns of a table, where they come from, a picture and a map of a day."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import dagster as dg
 import pandas as pd
@@ -15,6 +16,8 @@ from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.pictures import draw_days
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 from trackgen_core.store import Store
+from trackgen_dagster.environment import MAP_PATH, ui_url
+from trackgen_dagster.partitions import key_of
 
 PANELS: Final = 3
 """Devices in the picture of a day: those that went farthest."""
@@ -111,6 +114,12 @@ POINTS: Final = _metadata(schema.points)
 SEGMENTS: Final = _metadata(schema.segments, "points", SEGMENTS_OF_POINTS)
 TRACKS: Final = _metadata(schema.tracks, "segments", TRACKS_OF_SEGMENTS)
 DAILY_SUMMARIES: Final = _metadata(schema.daily_summaries, "tracks", DAYS_OF_TRACKS)
+
+
+def map_link(day: int) -> dg.MetadataValue:
+    """Return a link to the map of a day, on the server that shows it."""
+    prefix = urlsplit(ui_url()).path
+    return dg.MetadataValue.url(f"{prefix}{MAP_PATH}?start={key_of(day)}")
 
 
 def pictures(store: Store, lo_day: int, hi_day: int) -> Iterator[tuple[int, dg.MetadataValue]]:

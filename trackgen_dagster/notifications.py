@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 
 from trackgen_core.store import Store
-from trackgen_dagster import tags
+from trackgen_core.words import counted
 from trackgen_dagster.sessions import (
     ChunkError,
     Session,
@@ -178,7 +178,8 @@ def describe(session: Session, errors: Collection[ChunkError]) -> tuple[str, str
     title = f"Trackgen: {session.mode} session {session.session} {session.status}"
     lines = [
         f"{session.start} to {session.end}, users: {session.users}",
-        f"{session.completed_chunks:,} of {session.total_chunks:,} chunks, {session.tracks_created:,} tracks",
+        f"{session.completed_chunks:,} of {counted(session.total_chunks, 'chunk')}, "
+        f"{counted(session.tracks_created, 'track')}",
     ]
     if session.duration_s is not None:
         lines.append(f"{session.duration_s:.1f} s")
@@ -198,7 +199,7 @@ def _send_about(
     to: Sequence[apprise.NotifyBase],
     numbers: Collection[int],
 ) -> list[int]:
-    users = tags.users_of({tags.USERS: session.users}) or store.user_names()
+    users = session.named_users or store.user_names()
     wanted = [error for error in errors if not error.users or set(error.users) - set(silent)]
     if (users and set(users) <= set(silent)) or (errors and not wanted):
         return []

@@ -19,6 +19,7 @@ from trackgen_core.home import home
 from trackgen_core.inbox import waiting
 from trackgen_core.points import now_ms
 from trackgen_core.store import Store
+from trackgen_core.words import counted
 from trackgen_dagster import notifications, tags
 from trackgen_dagster.environment import number
 from trackgen_dagster.instance import fail_abandoned_runs, pid_of, works
@@ -91,9 +92,10 @@ def incremental(context: dg.SensorEvaluationContext, database: TrackStore) -> dg
         pending += _changed(left, request) if earlier == 0 else []
     events, pending = _observe(store, work, pending, len(queue))
     why = (
-        f"{len(work):,} days of users listed: {len(work) - len(free):,} under way, {len(free) - len(left):,} failed "
-        f"and rest; of {len(asked)} ranges, {len(asked) - len(ripe)} are still changing and {len(ripe) - len(ready)} "
-        f"failed and rest; {len(queue)} runs in the queue."
+        f"{counted(len(work), 'day')} of users listed: {len(work) - len(free):,} under way, "
+        f"{len(free) - len(left):,} failed and rest; of {counted(len(asked), 'range')}, "
+        f"{len(asked) - len(ripe)} still changing and {len(ripe) - len(ready)} failed and rest; "
+        f"{counted(len(queue), 'run')} in the queue."
     )
     return dg.SensorResult(
         run_requests=runs,
@@ -148,9 +150,11 @@ def drop_folder(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest |
     earlier = earlier_runs(context.instance, what)
     latest = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=inbox.name), limit=1)), None)
     if latest and not latest.dagster_run.is_finished:
-        yield dg.SkipReason(f"{len(files)} files wait for run {latest.dagster_run.run_id}.")
+        yield dg.SkipReason(
+            f"Waiting for run {latest.dagster_run.run_id}, with {counted(len(files), 'file')} in the inbox."
+        )
     elif earlier is None or (latest and not latest.dagster_run.is_success and rests(latest, 1)):
-        yield dg.SkipReason(f"The last import left {len(files)} files where they are; it is tried again soon.")
+        yield dg.SkipReason(f"The last import left {counted(len(files), 'file')} in the inbox; it is tried again soon.")
     else:
         yield dg.RunRequest(f"{what}/{earlier}", tags={tags.KEY: what, tags.PRIORITY: "30"})
 
@@ -170,7 +174,7 @@ def watchdog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     failed += fail_stuck_runs(context.instance, 60 * number("TRACKGEN_STUCK_MINUTES"), since)
     for run_id in failed:
         context.log.warning(f"run {run_id} was stuck and is marked as failed")
-    return dg.SensorResult(skip_reason=f"{len(failed)} runs were stuck.", cursor=json.dumps([now, since]))
+    return dg.SensorResult(skip_reason=f"Stuck: {counted(len(failed), 'run')}.", cursor=json.dumps([now, since]))
 
 
 def fail_stuck_runs(instance: dg.DagsterInstance, seconds: float, since: float = 0.0) -> list[str]:
@@ -215,7 +219,7 @@ def _stop(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def messages(context: dg.SensorEvaluationContext, database: TrackStore) -> dg.SensorResult:
     """Tell of sessions that have ended."""
     told, cursor = notifications.tell(context.instance, database.store, context.cursor, context.log)
-    return dg.SensorResult(cursor=cursor, skip_reason=dg.SkipReason(f"{told} sessions have ended."))
+    return dg.SensorResult(cursor=cursor, skip_reason=dg.SkipReason(f"Ended: {counted(told, 'session')}."))
 
 
 SENSORS: Final[Sequence[dg.SensorDefinition]] = (incremental, drop_folder, watchdog, messages)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Final, Literal
+from urllib.parse import urlencode
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeUnreachableError
@@ -31,8 +32,10 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._utils.error import SerializableErrorInfo
 
 from trackgen_core.store import STAGES, Stage
+from trackgen_core.words import counted
 from trackgen_dagster import tags
 from trackgen_dagster.assets import FAILURES, progress_of
+from trackgen_dagster.environment import MAP_PATH, ui_url
 from trackgen_dagster.instance import daemon_is_alive, pid_of, works
 from trackgen_dagster.partitions import day_of, days_of_run, key_of
 
@@ -45,8 +48,6 @@ OVER: Final = ("completed", "failed", "cancelled")
 WATCH_S: Final = 0.5
 MOST_RUNS: Final = 20_000
 """Runs that are looked at, the latest first."""
-
-UI_URL: Final = "http://127.0.0.1:3000"
 
 BACKFILL_STATUS: Final[Mapping[BulkActionStatus, Status]] = {
     BulkActionStatus.COMPLETED_SUCCESS: "completed",
@@ -110,13 +111,23 @@ class Session:
     @property
     def links(self) -> list[str]:
         """Where the UI shows it."""
-        base = (os.environ.get("TRACKGEN_UI_URL") or UI_URL).rstrip("/")
+        base = ui_url()
         backfill = [f"{base}/runs/b/{self.backfill}"] if self.backfill else []
         return backfill + [f"{base}/runs/{run}" for run in self.runs]
 
+    @property
+    def named_users(self) -> list[str] | None:
+        """The users that it is about; None for all."""
+        return tags.users_of({tags.USERS: self.users})
+
+    @property
+    def map(self) -> str:
+        """Where the UI shows a map of its users and days."""
+        return f"{ui_url()}{MAP_PATH}?{urlencode({'session': self.session})}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the session as the command line prints it."""
-        return asdict(self) | {"percent": round(self.percent, 1), "links": self.links}
+        return asdict(self) | {"percent": round(self.percent, 1), "links": self.links, "map": self.map}
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ class ChunkError:
         """Return it as a line."""
         days = self.start if self.start == self.end else f"{self.start} to {self.end}"
         users = f" of {', '.join(self.users)}" if self.users else ""
-        attempts = f" after {self.attempts} attempt{'s' * (self.attempts != 1)}" if self.attempts else ""
+        attempts = f" after {counted(self.attempts, 'attempt')}" if self.attempts else ""
         return f"{days}, {self.stage}{users}: {self.kind}{attempts}: {self.error}"
 
 

@@ -652,7 +652,7 @@ def test_nothing_is_written_while_work_is_listed(url: str, store: Store) -> None
     with open_dawarich(url) as there:
         mirror(store, there)
     before = dumped(url)
-    with pytest.raises(ValueError, match=r"work is listed on \d day.s. of anna@example.org: `trackgen generate` first"):
+    with pytest.raises(ValueError, match=r"work is listed on \d days of anna@example.org: `trackgen generate` first"):
         written(store, url, take_over=True)
     assert dumped(url) == before
 
@@ -774,7 +774,7 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     (report,) = json.loads(trackgen(tmp_path, "dawarich", "mirror", "--json", env=env))
     assert report["new"] > 2000
     done = run(tmp_path, "dawarich", "compare", env=env)
-    assert done.stderr == "work is listed on 9 day(s): `trackgen generate` does it\n"
+    assert done.stderr == "work is listed on 9 days: `trackgen generate` does it\n"
     store = world.open_store(tmp_path)
     world.generate(store)
     store.database.close()

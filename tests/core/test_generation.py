@@ -423,6 +423,28 @@ def test_a_day_that_somebody_else_finished_with_newer_points_is_left_alone(tmp_p
     assert world.tracks(store) == reference.tracks(early + late, {})[0]
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(("before_ms", "minutes"), [(1, 5), (10 * MINUTE_MS, 5), (10 * MINUTE_MS, 16 * 60)])
+def test_whose_the_last_fix_of_a_day_is_may_be_told_by_the_next_day(
+    tmp_path: Path, before_ms: int, minutes: int, split: bool, backwards: bool
+) -> None:
+    """Alone behind a pause it is a fix of the stay, otherwise one of a track, whichever day comes in first."""
+    midnight, rules = 19_800 * DAY_MS, {"anna": Settings(split_at_midnight=split)}
+    times = [-16 * 60 * MINUTE_MS, -before_ms, 5 * MINUTE_MS, (5 + minutes) * MINUTE_MS]
+    places = [10.0, 10.0, 10.02, 10.04 if minutes == 5 else 10.02]
+    points = [Point("anna", "", midnight + time, place, 47.0) for time, place in zip(times, places, strict=True)]
+    store = world.open_store(tmp_path)
+    world.set_settings(store, rules)
+    for _, of_day in groupby(reversed(points) if backwards else points, world.day):
+        world.add(store, of_day)
+        world.generate(store)
+    expected = reference.timeline(points, rules)
+    assert world.stays(store) == expected.stays
+    assert world.tracks(store) == expected.tracks
+    assert world.leftover(store) == len(expected.leftover)
+
+
 def test_what_does_not_change_is_not_written_again(tmp_path: Path) -> None:
     store = world.open_store(tmp_path)
     world.add(store, HISTORY)

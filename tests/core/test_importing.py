@@ -698,7 +698,8 @@ def test_progress_goes_by_the_bytes_of_all_files(
     assert shares == sorted(shares)
     assert [progress.rows for progress in told][-1] == 20_000
     assert 0.99 < shares[-1] <= 1
-    # A file is read ahead by some buffers, which is much for one so small; three quarters of it are the first.
-    assert len({round(share, 3) for share in shares}) > 4
+    # A file is read ahead by some buffers (of gzip, 128 KB from Python 3.12 on), which is much for one so small; three
+    # quarters of it are the first.
+    assert len({round(share, 3) for share in shares}) >= 4
     (end_of_first,) = {p.share for p in told if p.file.path.endswith("0.csv") and p.rows == 15_000}
     assert end_of_first == pytest.approx(0.75, abs=0.01)

@@ -256,7 +256,7 @@ def test_on_the_command_line(store: Store, tmp_path: Path) -> None:
     done = run(tmp_path, "verify", "--engine", "sql", env=env)
     assert (done.returncode, done.stderr) == (
         0,
-        "work is listed on 1 day(s), which were left out: `trackgen generate` does it\n",
+        "work is listed on 1 day, left out: `trackgen generate` does it\n",
     )
 
 

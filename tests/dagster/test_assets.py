@@ -285,6 +285,8 @@ def test_metadata_of_each_partition_is_what_the_reference_counts(
             if asset == "tracks":
                 assert ("picture" in values) == (expected["mm"][day] > 0)
                 values.pop("picture", None)
+                starts = expected["tracks"][day] + expected["stays"][day]
+                assert values.pop("map", None) == (f"/trackgen/map?start={day}" if starts else None)
                 assert values.pop("km") == pytest.approx(expected["mm"][day] / 1e6, abs=1e-9)
             busy = expected["points"][day] > 0
             assert (values.pop("segments") > 0) == busy

@@ -259,8 +259,9 @@ def test_failed_settings_change_nothing(made: Path) -> None:
         (["tracks", "list"], {"TRACKGEN_DATABASE_URL": "not a url"}, "not a url"),
         (["generate"], {"TRACKGEN_START_DATE": "soon"}, "TRACKGEN_START_DATE='soon'"),
         (["generate"], {"TRACKGEN_START_DATE": "1969-12-31"}, "1969-12-31"),
+        (["generate"], {"TRACKGEN_OWNERS": "team:maps, maps"}, "TRACKGEN_OWNERS: 'maps' is no owner"),
     ],
-    ids=["dialect", "url", "no date", "too early"],
+    ids=["dialect", "url", "no date", "too early", "no owner"],
 )
 def test_a_wrong_environment_is_explained(home: Path, args: list[str], env: dict[str, str], words: str) -> None:
     assert words in fails(home, *args, env=env)
@@ -324,7 +325,7 @@ def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_pa
         "  rejected 1: latitude outside -90..90",
         "  rejected 1: no readable time",
         "  rejected 2: position exactly 0, 0",
-        "  accuracy ignored 1 times: no possible value",
+        "  accuracy ignored 1 time: no possible value",
         f"  skipped {folder / 'README'}: not a format that can be read",
     ]
 
@@ -625,7 +626,7 @@ def test_deleting_points_shrinks_and_removes_tracks(home: Path, tmp_path: Path) 
     returncode, _, err = run(home, "points", "delete", "--user", "anna", answer="n\n")
     assert (returncode, err) == (1, "Aborted!\n")
     assert trackgen(home, "points", "delete", "--user", "anna", "--device", "watch", answer="y\n").endswith(
-        "1 points deleted\n"
+        "1 point deleted\n"
     )
     assert trackgen(home, "points", "delete", "--yes", "-u", "bob", "--start", "2024-05-02") == "5 points deleted\n"
     assert trackgen(home, "points", "delete", "--yes", "-u", "Zoë", "--end", "2024-05-08") == "2 points deleted\n"
@@ -664,7 +665,7 @@ def test_a_session_is_listed_shown_watched_and_forgotten(home: Path, tmp_path: P
     assert trackgen(home, "sessions", "retry", name) == "Nothing failed, and nothing is missing.\n"
     tracks = trackgen(home, "tracks", "export")
     assert "0 sessions" in trackgen(home, "sessions", "clean")
-    assert "1 sessions, 2 runs and 0 backfills" in trackgen(home, "sessions", "clean", "--days", "0")
+    assert "1 session, 2 runs and 0 backfills" in trackgen(home, "sessions", "clean", "--days", "0")
     assert sessions(home) == []
     assert trackgen(home, "tracks", "export") == tracks
     assert trackgen(home, "generate") == "Nothing to do.\n"

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from docs.screenshots import demo_slice, running_ui, wait_for
@@ -110,7 +111,7 @@ def clean_pass(points: pd.DataFrame, folder: Path) -> list[Any]:
 def test_tracks_make_themselves_and_late_points_mend_their_days_only(
     home: Home, late: pd.Series, tmp_path: Path
 ) -> None:
-    with running_ui(home.folder, **home.environment()):
+    with running_ui(home.folder, **home.environment()) as ui:
         home.import_(home.points[~late])
         wait_for("the sensor's first session", lambda: home.is_settled() and bool(home.sessions()), SOON_S)
         (first,) = home.sessions()
@@ -138,6 +139,19 @@ def test_tracks_make_themselves_and_late_points_mend_their_days_only(
         assert (home.folder / "done" / "zoe" / "phone" / "zoe.csv").exists()
         assert not (inbox / "zoe.csv").exists()
         assert "zoe" in {track.user for track in world.tracks(home.store)}
+
+        family = psutil.Process(ui.process.pid).children(recursive=True)
+        assert len(family) > 2  # webserver, daemon, code server
+        ui.process.terminate()
+        assert ui.process.wait(SOON_S) == 0
+        wait_for("everybody's end", lambda: not any(map(is_alive, family)), SOON_S)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_everything_again_while_points_arrive_and_all_is_killed(home: Home, tmp_path: Path) -> None:

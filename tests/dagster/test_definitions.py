@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -152,3 +153,14 @@ def test_the_library_imports_no_dagster(tmp_path: Path) -> None:
 def test_the_first_day_is_read_from_the_environment(tmp_path: Path) -> None:
     code = "from trackgen_dagster.partitions import daily; print(daily.get_first_partition_key())"
     assert run(sys.executable, "-c", code, home=tmp_path, TRACKGEN_START_DATE="2015-07-01").strip() == "2015-07-01"
+
+
+def test_owners_are_those_of_the_environment(tmp_path: Path) -> None:
+    code = (
+        "from trackgen_dagster.definitions import defs\n"
+        "graph = defs.resolve_asset_graph()\n"
+        "print({key.to_user_string(): graph.get(key).owners for key in graph.get_all_asset_keys()})"
+    )
+    for said, owners in (("", []), (" me@example.org, team:maps,me@example.org,", ["me@example.org", "team:maps"])):
+        found = run(sys.executable, "-c", code, home=tmp_path, TRACKGEN_OWNERS=said)
+        assert ast.literal_eval(found) == dict.fromkeys(GRAPH, owners)

@@ -124,8 +124,8 @@ def test_one_message_for_a_session_of_several_runs(
     world.add(store, [fix(at("10:00") + 400 * DAY, 0.0), fix(at("10:01") + 400 * DAY, 100.0)])
     summary = generate(store, instance, workers=1)
     assert len(summary.runs) == 2
-    assert sensor.look() == "1 sessions have ended."
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
+    assert sensor.look() == "Ended: 0 sessions."
     (message,) = receiver.took
     assert message["title"] == f"Trackgen: incremental session {summary.session} completed"
     assert message["type"] == "success"
@@ -138,9 +138,9 @@ def test_one_message_for_a_session_of_several_runs(
 def test_the_first_look_tells_of_nothing(instance: dg.DagsterInstance, store: Store, receiver: Receiver) -> None:
     generate(store, instance, workers=1)
     sensor = Sensor(instance, store)
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 0 sessions."
     generate(store, instance, mode="bulk", workers=1)
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     assert len(receiver.took) == 1
 
 
@@ -148,7 +148,7 @@ def test_what_ends_while_nobody_looks_is_told_later(
     instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor
 ) -> None:
     names = [generate(store, instance, mode="bulk", workers=1).session for _ in range(2)]
-    assert sensor.look() == "2 sessions have ended."
+    assert sensor.look() == "Ended: 2 sessions."
     assert receiver.titles == [f"Trackgen: bulk session {name} completed" for name in names]
 
 
@@ -196,7 +196,7 @@ def test_a_queued_session_is_told_when_it_was_cancelled(
     monkeypatch.setattr(notifications, "OVERLAP", timedelta())  # it was queued long before
     name = create(store, instance, mode="incremental")
     assert name
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 0 sessions."
     cancel(instance, name)
     sensor.look()
     (message,) = receiver.took
@@ -232,15 +232,15 @@ def test_a_backfill_is_told_when_it_ends_and_not_when_its_runs_do(
     monkeypatch.setattr(notifications, "OVERLAP", timedelta())  # it was created long before it ends
     create(store, instance, mode="bulk")
     (backfill,) = instance.get_backfills()
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 0 sessions."
     for day in range(FIRST, FIRST + DAYS):
         said = {tags.BACKFILL: backfill.backfill_id, "dagster/partition": key_of(day)}
         execute(instance, {**backfill.tags, **said})
-        assert sensor.look() == "0 sessions have ended."
+        assert sensor.look() == "Ended: 0 sessions."
     ended = backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS).with_end_timestamp(datetime.now(UTC).timestamp())
     instance.update_backfill(ended)
-    assert sensor.look() == "1 sessions have ended."
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
+    assert sensor.look() == "Ended: 0 sessions."
     assert len(receiver.took) == 1
     assert f"/runs/b/{backfill.backfill_id}" in receiver.took[0]["message"]
 
@@ -253,11 +253,11 @@ def test_a_backfill_without_runs_is_told_whether_it_began_before_the_first_look_
     assert early
     sensor = Sensor(instance, store)
     cancel(instance, early)
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     late = create(store, instance, mode="bulk")
     assert late
     cancel(instance, late)
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     assert receiver.titles == [f"Trackgen: bulk session {name} cancelled" for name in (early, late)]
 
 
@@ -269,9 +269,9 @@ def test_a_run_that_dagster_tries_again_is_told_once(
     (run,) = instance.get_runs()
     instance.report_run_failed(run, "The process is gone.")
     assert find_session(instance, name).status == "processing"
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 0 sessions."
     execute(instance, {**run.tags, tags.RETRY_NUMBER: "1"}, parent=run)
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     assert [title.split()[-1] for title in receiver.titles] == ["completed"]
 
 
@@ -287,9 +287,9 @@ def test_a_command_line_that_dies_between_two_runs_is_told(
         said = {tags.RUNS: "2", tags.PROCESS: f"{host}/{process.pid}@{started:.0f}"}
         instance.add_run_tags(run_id, said)
         for _ in range(2):
-            assert sensor.look() == "0 sessions have ended."
+            assert sensor.look() == "Ended: 0 sessions."
         process.kill()
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     assert [title.split()[-1] for title in receiver.titles] == ["failed"]
     assert "trackgen sessions retry" in receiver.took[0]["message"]
 
@@ -314,7 +314,7 @@ def test_a_session_under_way_that_somebody_forgets(
     sensor.look()
     cancel(instance, name)
     clean(instance, days=0)
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 0 sessions."
     assert name not in str(sensor.cursor)
 
 
@@ -322,7 +322,7 @@ def test_runs_that_make_no_tracks_are_no_sessions(
     instance: dg.DagsterInstance, store: Store, receiver: Receiver, sensor: Sensor
 ) -> None:
     assert defs.resolve_job_def("cleanup").execute_in_process(instance=instance).success
-    assert sensor.look() == "0 sessions have ended."
+    assert sensor.look() == "Ended: 0 sessions."
     assert receiver.asked == []
 
 
@@ -396,8 +396,8 @@ def test_what_takes_too_long_is_left_for_the_next_look(
     with monkeypatch.context() as patch:
         patch.setattr(notifications, "LONGEST_S", 0.0)
         for _ in range(2):
-            assert sensor.look() == "0 sessions have ended."
-    assert sensor.look() == "1 sessions have ended."
+            assert sensor.look() == "Ended: 0 sessions."
+    assert sensor.look() == "Ended: 1 session."
     assert receiver.titles == [f"Trackgen: incremental session {name} completed"]
 
 
@@ -455,7 +455,7 @@ def test_a_user_who_wants_no_messages(
 ) -> None:
     store.set_notify(USER, False)
     generate(store, instance, users=users, workers=1)
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     assert receiver.asked == []
     store.set_notify(USER, True)
     generate(store, instance, mode="bulk", users=users, workers=1)
@@ -485,7 +485,7 @@ def test_a_session_in_which_only_a_silent_user_failed_is_not_told(
     store.set_notify("bob", False)
     spoil(store, "bob")
     generate(store, instance, workers=1)
-    assert sensor.look() == "1 sessions have ended."
+    assert sensor.look() == "Ended: 1 session."
     assert receiver.asked == []
 
 

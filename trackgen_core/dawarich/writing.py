@@ -28,6 +28,7 @@ from trackgen_core.dawarich.source import Dawarich
 from trackgen_core.merging import LEG_DTYPES
 from trackgen_core.schema import tracks as stored
 from trackgen_core.store import Store
+from trackgen_core.words import counted
 
 POINTS_AT_ONCE: Final = 1_000
 """Points whose rows are locked at once: each has to be written into all of Dawarich's indexes."""
@@ -174,7 +175,7 @@ def write_user(
         If somebody else writes for the user, or others hold locks for too long.
     """
     if days := listed_days(store, user):
-        raise ValueError(f"work is listed on {days:,} day(s) of {user.name}: `trackgen generate` first")
+        raise ValueError(f"work is listed on {counted(days, 'day')} of {user.name}: `trackgen generate` first")
     if dry_run:
         return _plan(store, dawarich, user, take_over).report
     connection = dawarich.connection

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.options import group, json_option, progress_bar, users_option
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def dawarich_connect(as_json: bool) -> None:
         click.echo(json.dumps({"schema_version": version, "may_write": may_write, **counts}, indent=2))
         return
     click.echo(f"{name}, schema {version}")
-    click.echo(f"  {counts['users']:,} users, {counts['points']:,} points, {counts['tracks']:,} tracks")
+    click.echo("  " + ", ".join(counted(counts[f"{thing}s"], thing) for thing in ("user", "point", "track")))
     click.echo(
-        f"  left out: {counts['points_left_out']:,} points that are anomalies, deleted, or lack a time or a place; "
+        f"  left out: {counted(counts['points_left_out'], 'point')}, anomalies, deleted, or without a time or a place; "
         f"{counts['points_without_user']:,} without a user"
     )
     click.echo("  read by `mirror` and `compare`: users, points, tracks")
@@ -69,15 +70,17 @@ def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
             there,
             users or None,
             again=again,
-            progress=lambda report: show(None, f"{report.user}: {report.days:,} days, {report.new:,} points"),
+            progress=lambda report: show(
+                None, f"{report.user}: {counted(report.days, 'day')}, {counted(report.new, 'point')}"
+            ),
         )
     if as_json:
         click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
     for report in () if as_json else reports:
         if report.error is None:
             click.echo(
-                f"{report.user}: {report.new:,} points new or changed, {report.gone:,} gone or changed, "
-                f"on {report.days:,} days"
+                f"{report.user}: {counted(report.new, 'point')} new or changed, {report.gone:,} gone or changed, "
+                f"on {counted(report.days, 'day')}"
             )
         for reason, count in report.rejected.items():
             click.echo(f"  {count:,} rejected: {reason}")
@@ -115,7 +118,7 @@ def _print_comparison(found: Comparison) -> None:
     click.echo(f"{found.user}: Dawarich's tracks beside ours")
     for kind, meaning in KINDS.items():
         click.echo(f"  {found.counts[kind]:>7,} {kind:<10}{meaning}")
-    click.echo(f"  {found.lost_points:>7,} points of our tracks are in none of Dawarich's")
+    click.echo(f"  {found.lost_points:>7,} {'lost':<10}points of our tracks that are in none of Dawarich's")
     for row in found.as_json()["rows"][:SHOWN]:
         start, end = (iso_time(row[name] * 1000)[:19].replace("T", " ") for name in ("started_s", "ended_s"))
         theirs, ours = (
@@ -125,7 +128,7 @@ def _print_comparison(found: Comparison) -> None:
     if len(found.rows) > SHOWN:
         click.echo(f"  and {len(found.rows) - SHOWN:,} more: --json prints all")
     if found.listed_days:
-        click.echo(f"work is listed on {found.listed_days:,} day(s): `trackgen generate` does it", err=True)
+        click.echo(f"work is listed on {counted(found.listed_days, 'day')}: `trackgen generate` does it", err=True)
 
 
 @dawarich.command("write")
@@ -159,7 +162,7 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
                         user,
                         take_over=take_over,
                         dry_run=dry_run,
-                        progress=lambda report, share: show(share, f"{report.user}: {report.points:,} points"),
+                        progress=lambda report, share: show(share, f"{report.user}: {counted(report.points, 'point')}"),
                     )
                     reports.append(report)
                 except ValueError as error:  # the others are written all the same
@@ -168,12 +171,14 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
         click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
     for report in () if as_json else reports:
         click.echo(
-            f"{report.user}: {report.equal:,} tracks as they should be, {report.new:,} new, "
+            f"{report.user}: {counted(report.equal, 'track')} right already, {report.new:,} new, "
             f"{report.changed:,} changed, {report.adopted:,} taken over, {report.removed:,} removed, "
             f"{report.held_back:,} held back"
         )
         if not dry_run:
-            click.echo(f"  {report.points:,} points have another track; locks were held for {report.longest_s:.2f} s")
+            click.echo(
+                f"  {counted(report.points, 'point')} with another track; locks were held for {report.longest_s:.2f} s"
+            )
     if dry_run and not as_json:
         click.echo("nothing was written")
     if errors:
@@ -197,8 +202,8 @@ def dawarich_rollback(users: Sequence[str]) -> None:
                 set_state(store, [user.user_id], "shadow")
             report = rollback_user(there, user)
             click.echo(
-                f"{user.name}: {report.removed:,} tracks removed, {report.new:,} put back, "
-                f"{report.points:,} points have their former track"
+                f"{user.name}: {counted(report.removed, 'track')} removed, {report.new:,} put back, "
+                f"{counted(report.points, 'point')} with their former track"
             )
 
 

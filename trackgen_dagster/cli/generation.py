@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.options import (
     command,
     echo_row,
@@ -90,14 +91,16 @@ def run_generation(
 def print_summary(summary: SessionSummary) -> None:
     """Say what a session has come to."""
     if summary.listed_before_start:
-        click.echo(f"{summary.listed_before_start:,} days before TRACKGEN_START_DATE were left out", err=True)
+        click.echo(f"left out: {counted(summary.listed_before_start, 'day')} before TRACKGEN_START_DATE", err=True)
     if not summary.runs:
         click.echo("Nothing to do.")
         return
     click.echo(f"Session {summary.session} ({summary.mode}) {summary.status} in {summary.duration_s:.1f} s")
-    click.echo(f"  {summary.days:,} days from {summary.start} to {summary.end}, {summary.points:,} points")
-    click.echo(f"  {summary.tracks:,} tracks, {summary.distance_km:,.1f} km; {summary.stays:,} stays")
-    click.echo(f"  {summary.noise:,} points set aside as noise, {summary.leftover:,} left over")
+    click.echo(
+        f"  {counted(summary.days, 'day')} from {summary.start} to {summary.end}, {counted(summary.points, 'point')}"
+    )
+    click.echo(f"  {counted(summary.tracks, 'track')}, {summary.distance_km:,.1f} km; {counted(summary.stays, 'stay')}")
+    click.echo(f"  {counted(summary.noise, 'point')} set aside as noise, {summary.leftover:,} left over")
 
 
 @group()
@@ -225,7 +228,8 @@ def sessions_clean(days: float | None, as_json: bool) -> None:
         click.echo(json.dumps(cleaned.as_json()))
     else:
         click.echo(
-            f"{cleaned.sessions:,} sessions, {cleaned.runs:,} runs and {cleaned.backfills:,} backfills forgotten"
+            f"{counted(cleaned.sessions, 'session')}, {counted(cleaned.runs, 'run')} and "
+            f"{counted(cleaned.backfills, 'backfill')} forgotten"
         )
 
 
@@ -236,7 +240,8 @@ def _print_session(instance: Any, session: Session, as_json: bool) -> None:  # n
     if as_json:
         click.echo(json.dumps(session.as_json() | {"errors": [vars(error) for error in errors]}, indent=2))
         return
-    values = session.as_json() | {"errors": [str(error) for error in errors]}
+    maps = [f"trackgen map --session {session.session} -o map.html", session.map]
+    values = session.as_json() | {"map": maps, "errors": [str(error) for error in errors]}
     for key, value in values.items():
         for i, line in enumerate(value if isinstance(value, list) else [value]):
             click.echo(f"{'' if i else key:<18}{'-' if line is None else line}")
@@ -285,7 +290,7 @@ def notify_test() -> None:
         raise click.ClickException("TRACKGEN_NOTIFY is empty: set it to addresses of apprise, as in mailto://...")
     if missed := send("Trackgen: a test", "Messages about sessions will arrive here."):
         raise click.ClickException(f"not delivered: {', '.join(missed)}")
-    click.echo(f"Delivered to {count} service(s).")
+    click.echo(f"Delivered to {counted(count, 'service')}.")
 
 
 @notify.command("off")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.generation import print_summary, run_generation
 from trackgen_dagster.cli.options import command, json_option, progress_bar
 from trackgen_dagster.cli.points import print_import, show_import
@@ -61,7 +62,7 @@ def ui(port: int) -> None:
     from trackgen_dagster.instance import write_workspace
 
     open_store()
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(write_workspace())]
+    command = [sys.executable, "-m", "trackgen_dagster.dev", "-w", str(write_workspace())]
     # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
@@ -167,5 +168,5 @@ def _print_findings(store: Store) -> None:
         start = pd.Timestamp(track["started_ms"], unit="ms")
         click.echo(
             f"   {what}: {track['user']} from {start:%Y-%m-%d %H:%M} UTC, {track['duration_ms'] / 3.6e6:,.1f} h, "
-            f"{track['length_mm'] / 1e6:,.0f} km, one track of {track['points']:,} points"
+            f"{track['length_mm'] / 1e6:,.0f} km, one track of {counted(track['points'], 'point')}"
         )

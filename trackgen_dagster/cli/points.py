@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.options import (
     command,
     end_option,
@@ -64,7 +65,9 @@ def import_(
         click.echo(f"Error: {file.error}", err=True)
     if all(file.skipped for file in report.files):
         where = ", ".join(map(str, paths))
-        raise click.ClickException(f"{where}: nothing in a format that can be read among {len(report.files)} files")
+        raise click.ClickException(
+            f"{where}: nothing in a format that can be read among {counted(len(report.files), 'file')}"
+        )
     if report.failed:
         raise click.exceptions.Exit(1)
 
@@ -86,7 +89,7 @@ def print_import(report: ImportReport) -> None:
     for reason, count in sorted(report.counts("reasons").items()):
         click.echo(f"  rejected {count:,}: {reason}")
     for column, count in sorted(report.counts("ignored").items()):
-        click.echo(f"  {column} ignored {count:,} times: no possible value")
+        click.echo(f"  {column} ignored {counted(count, 'time')}: no possible value")
     for file in report.files:
         if file.skipped:
             click.echo(f"  skipped {file.path}: {file.skipped}")
@@ -123,7 +126,7 @@ def points_export(
     with output_stream(output) as out:
         count = export_points(batches, out, format_)
     if output:
-        click.echo(f"{count:,} points written to {output}")
+        click.echo(f"{counted(count, 'point')} written to {output}")
 
 
 @points.command("delete")
@@ -139,4 +142,4 @@ def points_delete(user: str, device: str | None, start: int | None, end: int | N
 
     lo_ms = None if start is None else start * MS_PER_DAY
     hi_ms = None if end is None else (end + 1) * MS_PER_DAY
-    click.echo(f"{open_store().delete_points(user, device, lo_ms, hi_ms):,} points deleted")
+    click.echo(f"{counted(open_store().delete_points(user, device, lo_ms, hi_ms), 'point')} deleted")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.options import command, json_option
 from trackgen_dagster.cli.results import tracks
 
@@ -87,7 +88,8 @@ def _described(track: dict[str, Any]) -> list[str]:
         f"  of       {track['user']} {track['device']}".rstrip(),
         f"  begins   {when(track['started_at'])} UTC: {track['began']}",
         f"  ends     {when(track['ended_at'])} UTC: {track['ended']}",
-        f"  way      {track['distance_m'] / 1000:,.2f} km in {_clock(track['duration_s'])}, {track['points']:,} points",
+        f"  way      {track['distance_m'] / 1000:,.2f} km in {_clock(track['duration_s'])}, "
+        f"{counted(track['points'], 'point')}",
         f"  speed    {track['avg_speed_kmh']:,.1f} km/h; moving {_clock(track['moving_s'])} "
         f"at {track['moving_speed_kmh']:,.1f} km/h",
     ]
@@ -186,8 +188,9 @@ def _report_lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"{'hours':<6}{hours}{'':>9}{totals['duration_s'] / 3600:>8.2f}")
     lines += [
         "",
-        f"{totals['tracks']:,} tracks on {totals['days']} days, {totals['distance_m'] / 1000:,.1f} km, "
-        f"{totals['moving_s'] / 3600:,.1f} h moving, {totals['elevation_gain_m']:,.0f} m up",
+        f"{counted(totals['tracks'], 'track')} on {counted(totals['days'], 'day')}, "
+        f"{totals['distance_m'] / 1000:,.1f} km, {totals['moving_s'] / 3600:,.1f} h moving, "
+        f"{totals['elevation_gain_m']:,.0f} m up",
     ]
     for what in ("longest", "fastest", "highest"):
         if (track := found[what]) is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.options import (
     Day,
     check_end,
@@ -120,7 +121,7 @@ def tracks_export(
             simplify_m=simplify_m,
         )
     if output:
-        click.echo(f"{count:,} tracks written to {output}")
+        click.echo(f"{counted(count, 'track')} written to {output}")
 
 
 def _read_tracks(users: Sequence[str], start: int | None, end: int | None, store: Store | None = None) -> Any:  # noqa: ANN401
@@ -172,7 +173,7 @@ def legs_export(users: Sequence[str], start: int | None, end: int | None, output
     with output_stream(output) as out:
         count = export_legs(batches, out)
     if output:
-        click.echo(f"{count:,} legs written to {output}")
+        click.echo(f"{counted(count, 'leg')} written to {output}")
 
 
 @group()
@@ -219,7 +220,7 @@ def stays_export(users: Sequence[str], start: int | None, end: int | None, forma
     with output_stream(output) as out:
         count = export_stays(batches, out, format_)
     if output:
-        click.echo(f"{count:,} stays written to {output}")
+        click.echo(f"{counted(count, 'stay')} written to {output}")
 
 
 @command()
@@ -322,6 +323,7 @@ def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool
 @users_option
 @start_option
 @end_option
+@click.option("--session", metavar="ID", help="The users and days of this session, instead of --user, --start, --end.")
 @click.option(
     "--tiles", metavar="URL", help="Tiles to draw beneath, as https://example.org/{z}/{x}/{y}.png; by default none."
 )
@@ -331,11 +333,12 @@ def map_(
     users: Sequence[str],
     start: int | None,
     end: int | None,
+    session: str | None,
     tiles: str | None,
     attribution: str | None,
     output: Path | None,
 ) -> None:
-    """Make a map of what starts from --start to --end: one page that opens from disk.
+    """Make a map of what starts from --start to --end, or in the days of a session: one page that opens from disk.
 
     Without --tiles, looking at it asks no server for anything.
     """
@@ -345,7 +348,23 @@ def map_(
     if (tiles is None) != (attribution is None):
         raise click.UsageError("--tiles and --attribution go together")
     ground = None if tiles is None or attribution is None else Tiles(tiles, attribution)
+    names: Sequence[str] | None = users or None
+    if session is not None:
+        if users or start is not None or end is not None:
+            raise click.UsageError("--session says which users and days: it goes without --user, --start and --end")
+        names, start, end = _work_of(session)
     with output_stream(output) as out:
-        tracks, stays = write_map(open_store(), out, users or None, start, end, tiles=ground)
+        tracks, stays = write_map(open_store(), out, names, start, end, tiles=ground)
     if output:
-        click.echo(f"{tracks:,} tracks and {stays:,} stays drawn on {output}")
+        click.echo(f"{counted(tracks, 'track')} and {counted(stays, 'stay')} drawn on {output}")
+
+
+def _work_of(session: str) -> tuple[list[str] | None, int, int]:
+    """Return the users of a session, None for all, and its first and last day."""
+    from trackgen_dagster.instance import open_instance
+    from trackgen_dagster.partitions import day_of
+    from trackgen_dagster.sessions import find_session
+
+    with open_instance() as instance:
+        found = find_session(instance, session)
+    return found.named_users, day_of(found.start), day_of(found.end)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from trackgen_core.words import counted
 from trackgen_dagster.cli.options import command, end_option, engine_option, json_option, start_option, users_option
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def verify(users: Sequence[str], start: int | None, end: int | None, engine: str
     if as_json:
         click.echo(json.dumps(report | {"passed": passed}, indent=2, ensure_ascii=False))
     elif listed:
-        click.echo(f"work is listed on {listed:,} day(s), which were left out: `trackgen generate` does it", err=True)
+        click.echo(f"work is listed on {counted(listed, 'day')}, left out: `trackgen generate` does it", err=True)
     if not passed:
         raise click.exceptions.Exit(1)
 
@@ -74,13 +75,15 @@ def _verify_by_sql(
         "first_differences": found.first,
     }
     if not quiet:
-        click.echo(f"{found.tracks:,} tracks made by SQL, {found.stored:,} stored, {found.left_out:,} not compared")
-        click.echo(f"{found.links:,} links measured by PostGIS and by pyproj")
+        click.echo(
+            f"{counted(found.tracks, 'track')} made by SQL, {found.stored:,} stored, {found.left_out:,} not compared"
+        )
+        click.echo(f"{counted(found.links, 'link')} measured by PostGIS and by pyproj")
         if found.near_half:
-            click.echo(f"  {found.near_half:,} of them lie on a half of a millimetre, and were rounded either way")
+            click.echo(f"  {found.near_half:,} of them on a half of a millimetre, rounded either way")
         if found.users_left_out:
             click.echo(f"  users left out, whose settings cannot be read: {', '.join(found.users_left_out)}")
-        click.echo(f"{found.differences:,} differences" if found.differences else "no difference")
+        click.echo(counted(found.differences, "difference") if found.differences else "no difference")
         _print_faults(found.first, found.differences)
     return not found.differences
 
@@ -106,7 +109,7 @@ def _verify_by_checks(
     for name, question, (faults, left_out) in verify(store, lo_day, hi_day, user_ids):
         report["checks"].append({"check": name, "faults": faults, "users_left_out": left_out})
         if not quiet:
-            left = f" ({left_out:,} users left out, with work or unreadable settings)" if left_out else ""
+            left = f" ({counted(left_out, 'user')} left out, with work or unreadable settings)" if left_out else ""
             click.echo(f"{'FAULT' if faults else 'ok':<6}{question}{left}")
             _print_faults(faults[:SHOWN], len(faults))
     return not any(check["faults"] for check in report["checks"])
