@@ -30,7 +30,7 @@ from sqlalchemy import (
 from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
@@ -253,8 +253,16 @@ dawarich_users = Table(
     Column("user_id", ForeignKey("users.user_id"), primary_key=True),
     Column("dawarich_id", BigInteger, nullable=False, unique=True, comment="of the user in Dawarich"),
     Column("state", String, nullable=False, comment="off, shadow or on"),
+    Column("token", String, comment="of the triggers that told all changes since the user was mirrored last"),
 )
 """The users whose points are mirrored from Dawarich."""
+
+dawarich_default = Table(
+    "dawarich_default",
+    metadata,
+    Column("state", String, primary_key=True, comment="off, shadow or on"),
+)
+"""The state of users to come, in one row; shadow, if there is none."""
 
 dawarich_days = Table(
     "dawarich_days",

@@ -26,7 +26,7 @@ from tests.effort import examples
 from trackgen_core.database import Database, DatabaseError
 from trackgen_core.dawarich import writing
 from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
-from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.mirror import STATES, State, mirror, mirrored_users, set_state, states
 from trackgen_core.dawarich.rows import line, rounded_degrees, speeds_kmh, track_rows
 from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
 from trackgen_core.dawarich.writing import WRITER, WriteReport, rollback_user, write_user
@@ -263,6 +263,30 @@ def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> Non
     with pytest.raises(UnknownUser, match=f"not mirrored from Dawarich: {ANNA}"):
         mirrored_users(store, [ANNA])
     assert len(world.rows(store, "points")) == 1
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_who_comes_later_begins_as_everyone_shall(url: str, store: Store, state: State) -> None:
+    """What is said of one user is said of that one alone; what is said of everyone is said of those to come, too."""
+    for email in ("eve@example.org", ANNA):
+        fill(url, 1, 60, email=email)
+        with open_dawarich(url) as there:
+            mirror(store, there, [email])
+    set_state(store, "on", [user.user_id for user in mirrored_users(store, [ANNA])])
+    with dawarich.connect(url) as connection:
+        dawarich.add_user(connection, "bob@example.org")
+    with open_dawarich(url) as there:
+        users = there.users()
+        assert states(store, users) == (
+            {ANNA: "on", "eve@example.org": "shadow", "bob@example.org": "shadow"},
+            "shadow",
+        )
+        set_state(store, "on")
+        set_state(store, state)
+        everyone = {user.email: state for user in users}
+        assert states(store, users) == (everyone, state)
+        mirror(store, there)
+        assert {user.name: user.state for user in mirrored_users(store)} == everyone
 
 
 # What is wrong with Dawarich's tracks ---------------------------------------------------------------------------------
@@ -786,7 +810,10 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     assert nothing.endswith("nothing was written\n")
     assert "not on: anna" in run(tmp_path, "dawarich", "write", "--user", ANNA, env=env).stderr
     assert dumped(url) == before
-    assert trackgen(tmp_path, "dawarich", "enable") == f"{ANNA}: on\n"
+    assert f"  shadow: {ANNA}\n  who comes later will be: shadow\n" in trackgen(
+        tmp_path, "dawarich", "connect", env=env
+    )
+    assert trackgen(tmp_path, "dawarich", "enable") == f"{ANNA}: on\nwho comes later: on\n"
     assert "27 taken over" in trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
     assert "30 put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
     assert dumped(url) == before

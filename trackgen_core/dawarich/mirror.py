@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, select
 from trackgen_core.database import bulk_insert, fetch_columns, fetch_frame, fill, insert_ignore, make_months
 from trackgen_core.dawarich.source import Dawarich, User, read_settings
 from trackgen_core.points import MS_PER_DAY, validate
-from trackgen_core.schema import dawarich_days, dawarich_users, devices, points, users
+from trackgen_core.schema import dawarich_days, dawarich_default, dawarich_users, devices, points, users
 from trackgen_core.store import TOUCHED_DTYPES, Store, UnknownUser
 
 State = Literal["off", "shadow", "on"]
@@ -92,12 +92,33 @@ def mirrored_users(store: Store, names: Collection[str] | None = None) -> list[M
     return [user for user in found if user.name in names]
 
 
-def set_state(store: Store, user_ids: Collection[int], state: State) -> None:
-    """Say what is done for some users."""
+def set_state(store: Store, state: State, user_ids: Collection[int] | None = None) -> None:
+    """Say what is done for some users, or for all, those to come included."""
+    change = dawarich_users.update().values(state=state)
     with store.write(user_ids) as connection:
-        connection.execute(
-            dawarich_users.update().where(dawarich_users.c.user_id.in_(list(user_ids))).values(state=state)
-        )
+        if user_ids is None:
+            connection.execute(delete(dawarich_default))
+            connection.execute(dawarich_default.insert().values(state=state))
+            connection.execute(change)
+        else:
+            connection.execute(change.where(dawarich_users.c.user_id.in_(list(user_ids))))
+
+
+def state_to_come(connection: Connection) -> State:
+    """Return the state in which users begin."""
+    state: State | None = connection.execute(select(dawarich_default.c.state)).scalar()
+    return state or "shadow"
+
+
+def states(store: Store, there: Collection[User]) -> tuple[dict[str, State], State]:
+    """Return the states of users of Dawarich, by the names that they have here, and that of users to come."""
+    known = {user.dawarich_id: user for user in mirrored_users(store)}
+    with store.read() as connection:
+        to_come = state_to_come(connection)
+    return {
+        known[one.id].name if one.id in known else _name(one): known[one.id].state if one.id in known else to_come
+        for one in there
+    }, to_come
 
 
 def mirror(
@@ -178,8 +199,8 @@ def _add_user(store: Store, user: User) -> Mirrored:
     if found is None:
         store.set_settings(name, {"preset": "dawarich"})
     (user_id,) = store.user_ids([name])
-    mirrored = Mirrored(user_id, user.id, name, "shadow")
     with store.write() as connection:
+        mirrored = Mirrored(user_id, user.id, name, state_to_come(connection))
         row = {"user_id": user_id, "dawarich_id": user.id, "state": mirrored.state}
         connection.execute(insert_ignore(connection, dawarich_users).values(row))
     return mirrored

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trackgen_core.dawarich.mirror import State
 
 SHOWN: Final = 20
-"""Tracks of a user that are printed."""
+"""Tracks of a user, and users in a state, that are printed."""
 
 
 @group()
@@ -29,14 +29,21 @@ def dawarich() -> None:
 @dawarich.command("connect")
 @json_option
 def dawarich_connect(as_json: bool) -> None:
-    """Say what there is in Dawarich's database, and what Trackgen will read and write. Changes nothing."""
+    """Say what there is in Dawarich's database, in which state its users are, and what Trackgen will read and write.
+
+    Changes nothing there.
+    """
+    from trackgen_core.dawarich.mirror import STATES, states
     from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.home import open_store
 
     with open_dawarich() as there:
         counts = there.counts()
         version, may_write, name = there.schema_version, there.may_write(), there.name
+        of_user, to_come = states(open_store(), there.users())
     if as_json:
-        click.echo(json.dumps({"schema_version": version, "may_write": may_write, **counts}, indent=2))
+        found = {"schema_version": version, "may_write": may_write, **counts, "states": of_user, "to_come": to_come}
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     click.echo(f"{name}, schema {version}")
     click.echo(f"  {counts['users']:,} users, {counts['points']:,} points, {counts['tracks']:,} tracks")
@@ -44,6 +51,12 @@ def dawarich_connect(as_json: bool) -> None:
         f"  left out: {counts['points_left_out']:,} points that are anomalies, deleted, or lack a time or a place; "
         f"{counts['points_without_user']:,} without a user"
     )
+    for state in STATES:
+        names = [user for user, one in of_user.items() if one == state]
+        more = f" and {len(names) - SHOWN:,} more: --json prints all" if len(names) > SHOWN else ""
+        if names:
+            click.echo(f"  {state}: {', '.join(names[:SHOWN])}{more}")
+    click.echo(f"  who comes later will be: {to_come}")
     click.echo("  read by `mirror` and `compare`: users, points, tracks")
     allowed = "" if may_write else ", but this database user may not: see docs/dawarich.md"
     click.echo(f"  written by `write`, for users that are on: tracks, track_segments, points.track_id{allowed}")
@@ -56,7 +69,8 @@ def dawarich_connect(as_json: bool) -> None:
 def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
     """Make our points and settings of Dawarich's users the same as theirs; `trackgen generate` makes tracks of them.
 
-    Users are named by their email addresses. New ones begin with `preset=dawarich` and in the state shadow.
+    Users are named by their email addresses. New ones begin with `preset=dawarich`, and in the state shadow unless
+    `enable` or `disable` said something else.
     """
     from trackgen_core.dawarich.mirror import mirror
     from trackgen_core.dawarich.source import open_dawarich
@@ -194,7 +208,7 @@ def dawarich_rollback(users: Sequence[str]) -> None:
     with open_dawarich(writes=True) as there:
         for user in wanted:
             if user.state == "on":
-                set_state(store, [user.user_id], "shadow")
+                set_state(store, "shadow", [user.user_id])
             report = rollback_user(there, user)
             click.echo(
                 f"{user.name}: {report.removed:,} tracks removed, {report.new:,} put back, "
@@ -206,14 +220,14 @@ def dawarich_rollback(users: Sequence[str]) -> None:
 @users_option
 @click.option("--shadow", is_flag=True, help="Only mirror points and compare tracks.")
 def dawarich_enable(users: Sequence[str], shadow: bool) -> None:
-    """Let `trackgen dawarich write` write for users, by default for all that are mirrored."""
+    """Let `trackgen dawarich write` write for users, by default for everyone, also who comes later."""
     _set_state(users, "shadow" if shadow else "on")
 
 
 @dawarich.command("disable")
 @users_option
 def dawarich_disable(users: Sequence[str]) -> None:
-    """Do nothing more for users, by default for all that are mirrored. What is written stays."""
+    """Do nothing more for users, by default for anyone, also who comes later. What is written stays."""
     _set_state(users, "off")
 
 
@@ -223,6 +237,8 @@ def _set_state(names: Sequence[str], state: State) -> None:
 
     store = open_store()
     found = mirrored_users(store, names or None)
-    set_state(store, [user.user_id for user in found], state)
+    set_state(store, state, [user.user_id for user in found] if names else None)
     for user in found:
         click.echo(f"{user.name}: {state}")
+    if not names:
+        click.echo(f"who comes later: {state}")
