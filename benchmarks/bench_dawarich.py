@@ -49,24 +49,23 @@ def main() -> None:
             before = dawarich.dump(connection)
         print(f"  {len(before['points']):,} points, {len(before['tracks']):,} tracks")
         store = Store(Database(databases.new()))
-        with open_dawarich(url) as there:
-            with timed("mirror"):
-                mirror(store, there)
-            with timed("mirror again: nothing is new"):
-                mirror(store, there)
+        with timed("mirror"):
+            mirror(store, url=url)
+        with timed("mirror again: nothing is new"):
+            mirror(store, url=url)
         with timed("generate, one process"):
             world.generate(store)
         users = mirrored_users(store)
         compare(store, url)
         reports = []
-        with timed("take over"), open_dawarich(url, writes=True) as there:
+        with timed("take over"), open_dawarich(url, to="write") as there:
             reports = [write_user(store, there, user, take_over=True) for user in users]
         print(f"  {sum(report.points for report in reports):,} points have another track")
         print(f"  locks were held for {max(report.longest_s for report in reports):.2f} s at most")
         compare(store, url)
-        with timed("write again: nothing is new"), open_dawarich(url, writes=True) as there:
+        with timed("write again: nothing is new"), open_dawarich(url, to="write") as there:
             assert all(write_user(store, there, user).points == 0 for user in users)
-        with timed("roll back"), open_dawarich(url, writes=True) as there:
+        with timed("roll back"), open_dawarich(url, to="write") as there:
             longest = max(rollback_user(there, user).longest_s for user in users)
         print(f"  locks were held for {longest:.2f} s at most")
         with dawarich.connect(url) as connection:

@@ -33,6 +33,7 @@ def dawarich_connect(as_json: bool) -> None:
 
     Changes nothing there.
     """
+    from trackgen_core.dawarich import changes
     from trackgen_core.dawarich.mirror import STATES, states
     from trackgen_core.dawarich.source import open_dawarich
     from trackgen_core.home import open_store
@@ -41,8 +42,10 @@ def dawarich_connect(as_json: bool) -> None:
         counts = there.counts()
         version, may_write, name = there.schema_version, there.may_write(), there.name
         of_user, to_come = states(open_store(), there.users())
+        triggers = changes.state(there)
     if as_json:
-        found = {"schema_version": version, "may_write": may_write, **counts, "states": of_user, "to_come": to_come}
+        found = {"schema_version": version, "may_write": may_write, **counts, "triggers": triggers}
+        found |= {"states": of_user, "to_come": to_come}
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     click.echo(f"{name}, schema {version}")
@@ -58,6 +61,7 @@ def dawarich_connect(as_json: bool) -> None:
             click.echo(f"  {state}: {', '.join(names[:SHOWN])}{more}")
     click.echo(f"  who comes later will be: {to_come}")
     click.echo("  read by `mirror` and `compare`: users, points, tracks")
+    click.echo(f"  triggers that list the days that change: {triggers}")
     allowed = "" if may_write else ", but this database user may not: see docs/dawarich.md"
     click.echo(f"  written by `write`, for users that are on: tracks, track_segments, points.track_id{allowed}")
 
@@ -73,14 +77,12 @@ def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
     `enable` or `disable` said something else.
     """
     from trackgen_core.dawarich.mirror import mirror
-    from trackgen_core.dawarich.source import open_dawarich
     from trackgen_core.home import open_store
 
     store = open_store()
-    with open_dawarich() as there, progress_bar("mirroring", not as_json) as show:
+    with progress_bar("mirroring", not as_json) as show:
         reports = mirror(
             store,
-            there,
             users or None,
             again=again,
             progress=lambda report: show(None, f"{report.user}: {report.days:,} days, {report.new:,} points"),
@@ -163,7 +165,7 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
     if users and not dry_run and (others := [user.name for user in wanted if user.state != "on"]):
         raise ValueError(f"not on: {', '.join(others)} (see `trackgen dawarich enable`)")
     reports, errors = [], []
-    with open_dawarich(writes=not dry_run) as there, progress_bar("writing", not as_json) as show:
+    with open_dawarich(to="read" if dry_run else "write") as there, progress_bar("writing", not as_json) as show:
         for user in wanted:
             if users or user.state == "on":
                 try:
@@ -205,7 +207,7 @@ def dawarich_rollback(users: Sequence[str]) -> None:
 
     store = open_store()
     wanted = mirrored_users(store, users)
-    with open_dawarich(writes=True) as there:
+    with open_dawarich(to="write") as there:
         for user in wanted:
             if user.state == "on":
                 set_state(store, "shadow", [user.user_id])
@@ -214,6 +216,24 @@ def dawarich_rollback(users: Sequence[str]) -> None:
                 f"{user.name}: {report.removed:,} tracks removed, {report.new:,} put back, "
                 f"{report.points:,} points have their former track"
             )
+
+
+@dawarich.command("triggers")
+@click.argument("what", type=click.Choice(["install", "remove"]))
+def dawarich_triggers(what: str) -> None:
+    """Install or remove triggers that list in Dawarich's database the days whose points change.
+
+    With them, `mirror` reads those days, and not all points. They are in a schema of Trackgen's own.
+    """
+    from trackgen_core.dawarich import changes
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.writing import WriteReport, in_transaction
+
+    report = WriteReport("all users")
+    with open_dawarich(to="write") as there:
+        in_transaction(there, report, changes.install if what == "install" else changes.remove)
+    done = "installed: the next `mirror` looks at everything once more" if what == "install" else "removed"
+    click.echo(f"triggers are {done}; points were locked for {report.longest_s:.2f} s")
 
 
 @dawarich.command("enable")
