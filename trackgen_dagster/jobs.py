@@ -37,7 +37,7 @@ def inbox() -> None:
 
 @dg.op(description="Write tracks for the users that are on and have no work listed, then mirror points of all.")
 def keep_up_with_dawarich(context: dg.OpExecutionContext, database: TrackStore) -> None:
-    """Write tracks into Dawarich, then mirror its points: of who sends some all the time, work would be listed before."""
+    """Write tracks into Dawarich, then mirror its points: of who sends some all the time, work is listed then."""
     store, written, waiting, errors = database.store, 0, 0, []
     wanted = [user for user in mirrored_users(store) if user.state == "on"]
     if wanted:

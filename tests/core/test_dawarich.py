@@ -969,6 +969,38 @@ def test_who_may_only_read_may_do_so(url: str, store: Store) -> None:
         connection.execute("DROP OWNED BY reader; DROP ROLE reader")
 
 
+def test_triggers_need_few_rights(url: str, store: Store) -> None:
+    """Who installs them need not own the points, and who writes points needs no right on what they write."""
+    fill(url, 2, 60)
+    roles = {"reader": "SELECT", "installer": "SELECT, TRIGGER", "app": "SELECT, INSERT, UPDATE, DELETE"}
+    as_role = {role: url.replace("trackgen@", f"{role}@") for role in roles}
+    with dawarich.connect(url) as connection:
+        for role, rights in roles.items():
+            connection.execute(f"DROP ROLE IF EXISTS {role}")
+            connection.execute(f"CREATE ROLE {role} LOGIN")
+            connection.execute(f"GRANT {rights} ON ALL TABLES IN SCHEMA public TO {role}")
+        connection.execute(f"GRANT CREATE ON DATABASE {connection.info.dbname} TO installer")
+    add_triggers(as_role["installer"])
+    mirror(store, url=as_role["installer"])
+    with dawarich.connect(as_role["app"]) as connection:
+        connection.execute("UPDATE points SET accuracy = 7 WHERE id = 3")
+    assert listed(url) == [(1, 0)]
+    (report,) = mirror(store, url=as_role["reader"])  # reads everything, and takes nothing
+    assert (report.new, listed(url)) == (1, [(1, 0)])
+    for _ in range(2):
+        (report,) = mirror(store, url=as_role["installer"])
+        assert (report.new, listed(url)) == (0, [])
+    with dawarich.connect(as_role["app"]) as connection:
+        connection.execute("UPDATE points SET accuracy = 8 WHERE id = 3")
+    (report,) = mirror(store, url=as_role["installer"])
+    assert (report.new, listed(url)) == (1, [])
+    with open_dawarich(as_role["installer"], to="write") as there:
+        in_transaction(there, WriteReport(""), changes.remove)
+        assert changes.state(there) == "none"
+    with dawarich.connect(url) as connection:
+        connection.execute("DROP OWNED BY reader, installer, app; DROP ROLE reader, installer, app")
+
+
 def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     fill(url)
     env = {"TRACKGEN_DAWARICH_URL": url.replace("postgresql://", "postgis://")}
@@ -993,9 +1025,12 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
         tmp_path, "dawarich", "connect", env=env
     )
     assert trackgen(tmp_path, "dawarich", "enable") == f"{ANNA}: on\nwho comes later: on\n"
+    assert "triggers are installed" in trackgen(tmp_path, "dawarich", "triggers", "install", env=env)
+    assert json.loads(trackgen(tmp_path, "dawarich", "connect", "--json", env=env))["triggers"] == "installed"
     assert "27 taken over" in trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
     assert "30 put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
     assert dumped(url) == before
     assert trackgen(tmp_path, "dawarich", "write", "--json", env=env) == "[]\n"  # it is in the shadow again
+    assert "triggers are removed" in trackgen(tmp_path, "dawarich", "triggers", "remove", env=env)
     assert trackgen(tmp_path, "dawarich", "disable", "--user", ANNA) == f"{ANNA}: off\n"
     assert trackgen(tmp_path, "dawarich", "mirror", "--json", env=env) == "[]\n"
