@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
 from tests import dawarich, postgres, world
 from trackgen_core.database import Database
+from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.comparison import compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
-from trackgen_core.dawarich.source import open_dawarich
-from trackgen_core.dawarich.writing import rollback_user, write_user
+from trackgen_core.dawarich.source import Dawarich, open_dawarich
+from trackgen_core.dawarich.writing import WriteReport, in_transaction, rollback_user, write_user
 from trackgen_core.store import Store
 
 
@@ -53,6 +54,20 @@ def main() -> None:
             mirror(store, url=url)
         with timed("mirror again: nothing is new"):
             mirror(store, url=url)
+        change(url, 7)
+        with timed("mirror again: 100 points changed"):
+            mirror(store, url=url)
+        in_dawarich(url, changes.install)
+        with timed("mirror, for the first time with triggers"):
+            mirror(store, url=url)
+        change(url, 8)
+        with timed("mirror with triggers: 100 points changed"):
+            mirror(store, url=url)
+        with timed("mirror with triggers: nothing is new"):
+            mirror(store, url=url)
+        in_dawarich(url, changes.remove)
+        change(url, 10)
+        mirror(store, url=url)
         with timed("generate, one process"):
             world.generate(store)
         users = mirrored_users(store)
@@ -71,6 +86,21 @@ def main() -> None:
         with dawarich.connect(url) as connection:
             assert dawarich.dump(connection) == before
         store.database.close()
+
+
+def change(url: str, accuracy: int) -> None:
+    """Change a hundred points of one day."""
+    with dawarich.connect(url) as connection:
+        connection.execute(
+            "UPDATE points SET accuracy = %s WHERE id IN ("
+            "SELECT id FROM points WHERE user_id = 1 AND timestamp > %s ORDER BY timestamp LIMIT 100)",
+            [accuracy, dawarich.START_S + 50 * dawarich.DAY_S],
+        )
+
+
+def in_dawarich(url: str, do: Callable[[Dawarich], None]) -> None:
+    with open_dawarich(url, to="write") as there:
+        in_transaction(there, WriteReport(""), do)
 
 
 def compare(store: Store, url: str) -> None:
