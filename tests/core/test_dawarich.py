@@ -206,8 +206,13 @@ def test_with_triggers_a_mirror_is_what_it_is_without(databases: postgres.Databa
     with dawarich.connect(current) as connection:
         connection.execute("DROP SCHEMA IF EXISTS trackgen CASCADE")
         connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
-        for email in (ANNA, "bob@example.org"):
+        for user, email in enumerate((ANNA, "bob@example.org")):
             dawarich.add_user(connection, email)
+            for writer in (0, 1):
+                for hour in range(0, 72, 10):
+                    second = dawarich.START_S + hour * 3600 + hour % 3
+                    values = {"user": user + 1, "writer": writer, "time": second}
+                    connection.execute(CHANGES["insert"].format(**values))
     store = shared_store(databases)
     add_triggers(current)
     with dawarich.connect(current) as one, dawarich.connect(current) as other:
