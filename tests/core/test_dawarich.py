@@ -190,11 +190,11 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.integers(0, 1), st.sampled_from([*CHANGES]), st.integers(0, 2), st.integers(0, 300_000)),
         st.tuples(st.integers(0, 1), st.sampled_from(["commit", "commit", "rollback"])),
-        st.sampled_from(
-            [("mirror",), ("mirror",), ("break off",), ("only anna",), ("bob off",), ("bob on",), ("reinstall",)]
-        ),
+        st.just(("mirror",)),
+        st.tuples(st.just("break off"), st.sampled_from(["_mirror_days", "_note_days", "_keep_token"])),
+        st.sampled_from([("only anna",), ("bob off",), ("bob on",), ("reinstall",)]),
     ),
-    min_size=5,
+    min_size=8,
     max_size=25,
 )
 
@@ -227,7 +227,7 @@ def follow(store: Store, current: str, steps: list, writers: tuple[psycopg.Conne
         mirror(store, url=current, **how)
         assert_mirrored(store, current, [ANNA] if how.get("names") or bob == "off" else [ANNA, "bob@example.org"])
 
-    def break_off(_: object) -> None:
+    def break_off(*_: object) -> None:
         raise KeyboardInterrupt
 
     look()
@@ -247,9 +247,10 @@ def follow(store: Store, current: str, steps: list, writers: tuple[psycopg.Conne
                 look()
             case ("only anna",):
                 look(names=[ANNA])
-            case ("break off",):
-                with contextlib.suppress(KeyboardInterrupt):
-                    mirror(store, url=current, progress=break_off)
+            case ("break off", where):
+                with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+                    patch.setattr(f"trackgen_core.dawarich.mirror.{where}", break_off)
+                    mirror(store, url=current)
             case ("reinstall",):
                 for writer in writers:
                     writer.commit()
