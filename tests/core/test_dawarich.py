@@ -191,6 +191,7 @@ STEPS = st.lists(
         st.tuples(st.integers(0, 1), st.sampled_from([*CHANGES]), st.integers(0, 2), st.integers(0, 300_000)),
         st.tuples(st.integers(0, 1), st.sampled_from(["commit", "commit", "rollback"])),
         st.just(("mirror",)),
+        st.tuples(st.just("commit meanwhile"), st.integers(0, 1)),
         st.tuples(st.just("break off"), st.sampled_from(["_mirror_days", "_note_days", "_keep_token"])),
         st.sampled_from([("only anna",), ("bob off",), ("bob on",), ("reinstall",)]),
     ),
@@ -247,6 +248,17 @@ def follow(store: Store, current: str, steps: list, writers: tuple[psycopg.Conne
                 look()
             case ("only anna",):
                 look(names=[ANNA])
+            case ("commit meanwhile", n):
+                take, writer = changes.take, writers[n]
+
+                def take_and_commit(*args: Any, take: Any = take, writer: psycopg.Connection = writer) -> pd.DataFrame:
+                    found: pd.DataFrame = take(*args)
+                    writer.commit()
+                    return found
+
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(changes, "take", take_and_commit)
+                    mirror(store, url=current)
             case ("break off", where):
                 with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
                     patch.setattr(f"trackgen_core.dawarich.mirror.{where}", break_off)
