@@ -48,7 +48,7 @@ def keep_up_with_dawarich(context: dg.OpExecutionContext, database: TrackStore) 
                     continue
                 try:
                     report = write_user(store, there, user)
-                except DatabaseError as error:  # the others are written all the same
+                except (DatabaseError, ValueError) as error:  # the others are written all the same
                     errors.append(str(error))
                     continue
                 written += report.new + report.changed + report.removed
