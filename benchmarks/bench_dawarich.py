@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
 from tests import dawarich, postgres, world
 from trackgen_core.database import Database
+from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.comparison import compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
-from trackgen_core.dawarich.source import open_dawarich
-from trackgen_core.dawarich.writing import rollback_user, write_user
+from trackgen_core.dawarich.source import Dawarich, open_dawarich
+from trackgen_core.dawarich.writing import WriteReport, in_transaction, rollback_user, write_user
 from trackgen_core.store import Store
 
 
@@ -49,29 +50,57 @@ def main() -> None:
             before = dawarich.dump(connection)
         print(f"  {len(before['points']):,} points, {len(before['tracks']):,} tracks")
         store = Store(Database(databases.new()))
-        with open_dawarich(url) as there:
-            with timed("mirror"):
-                mirror(store, there)
-            with timed("mirror again: nothing is new"):
-                mirror(store, there)
+        with timed("mirror"):
+            mirror(store, url=url)
+        with timed("mirror again: nothing is new"):
+            mirror(store, url=url)
+        change(url, 7)
+        with timed("mirror again: 100 points changed"):
+            mirror(store, url=url)
+        in_dawarich(url, changes.install)
+        with timed("mirror, for the first time with triggers"):
+            mirror(store, url=url)
+        change(url, 8)
+        with timed("mirror with triggers: 100 points changed"):
+            mirror(store, url=url)
+        with timed("mirror with triggers: nothing is new"):
+            mirror(store, url=url)
+        in_dawarich(url, changes.remove)
+        change(url, 10)
+        mirror(store, url=url)
         with timed("generate, one process"):
             world.generate(store)
         users = mirrored_users(store)
         compare(store, url)
         reports = []
-        with timed("take over"), open_dawarich(url, writes=True) as there:
+        with timed("take over"), open_dawarich(url, to="write") as there:
             reports = [write_user(store, there, user, take_over=True) for user in users]
         print(f"  {sum(report.points for report in reports):,} points have another track")
         print(f"  locks were held for {max(report.longest_s for report in reports):.2f} s at most")
         compare(store, url)
-        with timed("write again: nothing is new"), open_dawarich(url, writes=True) as there:
+        with timed("write again: nothing is new"), open_dawarich(url, to="write") as there:
             assert all(write_user(store, there, user).points == 0 for user in users)
-        with timed("roll back"), open_dawarich(url, writes=True) as there:
+        with timed("roll back"), open_dawarich(url, to="write") as there:
             longest = max(rollback_user(there, user).longest_s for user in users)
         print(f"  locks were held for {longest:.2f} s at most")
         with dawarich.connect(url) as connection:
             assert dawarich.dump(connection) == before
         store.database.close()
+
+
+def change(url: str, accuracy: int) -> None:
+    """Change a hundred points of one day."""
+    with dawarich.connect(url) as connection:
+        connection.execute(
+            "UPDATE points SET accuracy = %s WHERE id IN ("
+            "SELECT id FROM points WHERE user_id = 1 AND timestamp > %s ORDER BY timestamp LIMIT 100)",
+            [accuracy, dawarich.START_S + 50 * dawarich.DAY_S],
+        )
+
+
+def in_dawarich(url: str, do: Callable[[Dawarich], None]) -> None:
+    with open_dawarich(url, to="write") as there:
+        in_transaction(there, WriteReport(""), do)
 
 
 def compare(store: Store, url: str) -> None:

@@ -15,6 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from trackgen_dagster.celery_launcher import WorkerLauncher
+from trackgen_dagster.cli import main as trackgen
 from trackgen_dagster.event_log import PostgresStorage
 from trackgen_dagster.instance import DAGSTER_YAML
 
@@ -95,6 +96,21 @@ def test_every_variable_is_documented() -> None:
         used |= set(re.findall(r"\$\{([A-Z_]+)", text))
     assert len(used) > 8
     assert not [name for name in used if f"`{name}`" not in documents]
+
+
+def test_what_stands_beside_dawarich_is_told_all_that_it_needs() -> None:
+    """The image's own folder of Dagster is that of a cluster."""
+    page, known = (ROOT / "docs/dawarich.md").read_text(), (ROOT / "docs/configuration.md").read_text()
+    first, *_ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    service, dockerfile = first["services"]["trackgen"], (DEPLOY / "Dockerfile").read_text()
+    environment = service["environment"]
+    assert service["volumes"] == [f"trackgen:{environment['TRACKGEN_HOME']}"]
+    assert Path(environment["DAGSTER_HOME"]).is_relative_to(environment["TRACKGEN_HOME"])
+    assert environment["TRACKGEN_HOME"] in dockerfile
+    assert environment["DAGSTER_HOME"] not in dockerfile
+    assert not [name for name in environment if name != "PGPASSWORD" and f"`{name}`" not in known]
+    program, name = service["command"]
+    assert (program, name in trackgen.commands) == ("trackgen", True)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

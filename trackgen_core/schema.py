@@ -259,8 +259,16 @@ dawarich_users = Table(
     Column("user_id", ForeignKey("users.user_id"), primary_key=True),
     Column("dawarich_id", BigInteger, nullable=False, unique=True, comment="of the user in Dawarich"),
     Column("state", String, nullable=False, comment="off, shadow or on"),
+    Column("token", String, comment="of the triggers that told all changes since the user was mirrored last"),
 )
 """The users whose points are mirrored from Dawarich."""
+
+dawarich_default = Table(
+    "dawarich_default",
+    metadata,
+    Column("state", String, primary_key=True, comment="off, shadow or on"),
+)
+"""The state of users to come, in one row; shadow, if there is none."""
 
 dawarich_days = Table(
     "dawarich_days",

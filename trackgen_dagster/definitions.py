@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from trackgen_dagster import assets, checks
-from trackgen_dagster.jobs import cleanup, generate, inbox
+from trackgen_dagster.jobs import cleanup, dawarich, generate, inbox
 from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.schedules import SCHEDULES
 from trackgen_dagster.sensors import SENSORS
@@ -20,7 +20,7 @@ defs = dg.Definitions(
         assets.daily_summaries,
     ],
     asset_checks=[checks.follows_from_points],
-    jobs=[generate, inbox, cleanup],
+    jobs=[generate, inbox, dawarich, cleanup],
     schedules=SCHEDULES,
     sensors=SENSORS,
     resources={"database": TrackStore()},

@@ -2,6 +2,11 @@
 
 import dagster as dg
 
+from trackgen_core.database import DatabaseError
+from trackgen_core.dawarich.comparison import listed_days
+from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.source import open_dawarich
+from trackgen_core.dawarich.writing import write_user
 from trackgen_core.home import home
 from trackgen_core.inbox import import_all
 from trackgen_dagster.assets import segments, tracks
@@ -28,6 +33,51 @@ def import_inbox(context: dg.OpExecutionContext, database: TrackStore) -> None:
 def inbox() -> None:
     """Import the files of the drop folder."""
     import_inbox()
+
+
+@dg.op(description="Write tracks for the users that are on and have no work listed, then mirror points of all.")
+def keep_up_with_dawarich(context: dg.OpExecutionContext, database: TrackStore) -> None:
+    """Write tracks into Dawarich, then mirror its points: of who sends some all the time, work is listed then."""
+    store, written, waiting, errors = database.store, 0, 0, []
+    wanted = [user for user in mirrored_users(store) if user.state == "on"]
+    if wanted:
+        with open_dawarich(to="write") as there:
+            for user in wanted:
+                if listed_days(store, user):
+                    waiting += 1
+                    continue
+                try:
+                    report = write_user(store, there, user)
+                except (DatabaseError, ValueError) as error:  # the others are written all the same
+                    errors.append(str(error))
+                    continue
+                written += report.new + report.changed + report.removed
+                context.log.info(
+                    f"{report.user}: {report.new} tracks new, {report.changed} changed, {report.removed} gone"
+                )
+    reports = mirror(store)
+    for one in reports:
+        if one.error:
+            context.log.warning(one.error)
+    context.add_output_metadata(
+        {
+            "tracks_written": written,
+            "users_with_work_left": waiting,
+            "points_changed": sum(one.new + one.gone for one in reports),
+            "users_refused": sum(one.error is not None for one in reports),
+        }
+    )
+    if errors:
+        raise dg.Failure("; ".join(errors))
+
+
+@dg.job(
+    description="Tracks into Dawarich's database, and its points out of it. The schedule `mirroring` starts it, where "
+    "TRACKGEN_DAWARICH_URL is set; between two runs, the sensor `incremental` has tracks made."
+)
+def dawarich() -> None:
+    """Keep up with Dawarich."""
+    keep_up_with_dawarich()
 
 
 @dg.op(description="Forget sessions that ended longer ago than the retention period; tracks stay.")

@@ -9,12 +9,14 @@ from typing import Final
 import dagster as dg
 
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
-from trackgen_dagster.jobs import cleanup, generate
+from trackgen_dagster import tags
+from trackgen_dagster.jobs import cleanup, dawarich, generate
 from trackgen_dagster.requests import DayRange, Request, changes, new_session, uncovered, under_way, wanted
 from trackgen_dagster.resources import TrackStore
 
 EVERY_FOUR_HOURS: Final = "0 */4 * * *"
 AFTER_MIDNIGHT: Final = "10 0 * * *"
+EVERY_FIVE_MINUTES: Final = "*/5 * * * *"
 RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
 
 
@@ -55,4 +57,20 @@ cleaning = dg.ScheduleDefinition(
     description="Forgets sessions that ended longer ago than TRACKGEN_RETENTION_DAYS; tracks stay.",
 )
 
-SCHEDULES: Final[Sequence[dg.ScheduleDefinition]] = (daily, cleaning)
+
+@dg.schedule(
+    job=dawarich,
+    cron_schedule=os.environ.get("TRACKGEN_DAWARICH_CRON") or EVERY_FIVE_MINUTES,
+    execution_timezone="UTC",
+    default_status=RUNNING if os.environ.get("TRACKGEN_DAWARICH_URL") else dg.DefaultScheduleStatus.STOPPED,
+    description="Keeps up with Dawarich, where TRACKGEN_DAWARICH_URL is set. TRACKGEN_DAWARICH_CRON says when.",
+)
+def mirroring(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Request a run, unless one is under way."""
+    latest = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=dawarich.name), limit=1)), None)
+    if latest and not latest.dagster_run.is_finished:
+        return dg.SkipReason(f"Run {latest.dagster_run.run_id} is under way.")
+    return dg.RunRequest(tags={tags.PRIORITY: "30"})
+
+
+SCHEDULES: Final[Sequence[dg.ScheduleDefinition]] = (daily, cleaning, mirroring)

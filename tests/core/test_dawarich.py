@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -24,12 +26,12 @@ from tests import dawarich, postgres, world
 from tests.command_line import run, trackgen
 from tests.effort import examples
 from trackgen_core.database import Database, DatabaseError
-from trackgen_core.dawarich import writing
+from trackgen_core.dawarich import changes, writing
 from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
-from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.mirror import STATES, State, mirror, mirrored_users, set_state, states
 from trackgen_core.dawarich.rows import line, rounded_degrees, speeds_kmh, track_rows
 from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
-from trackgen_core.dawarich.writing import WRITER, WriteReport, rollback_user, write_user
+from trackgen_core.dawarich.writing import WRITER, WriteReport, in_transaction, rollback_user, write_user
 from trackgen_core.paths import decode_path, encode_path
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.store import Store, UnknownUser
@@ -85,8 +87,7 @@ def fill(url: str, days: int = 9, fixes_a_day: int = 300, minutes: int = 10, ema
 
 def mirrored(store: Store, url: str) -> list[Any]:
     """Mirror all users, and make the tracks."""
-    with open_dawarich(url) as there:
-        reports = mirror(store, there)
+    reports = mirror(store, url=url)
     world.generate(store)
     return reports
 
@@ -138,27 +139,223 @@ def test_a_mirror_shows_what_is_there(
                     [user_id, dawarich.START_S + time, lon, lat, tracker, altitude, accuracy, anomaly],
                 )
             before = set(world.rows(store, "points"))
-            with open_dawarich(current) as there:
-                (report,) = mirror(store, there)
-                expected = connection.execute(
-                    "SELECT coalesce(tracker_id, ''), timestamp::int8 * 1000, ST_X(lonlat::geometry), "
-                    "ST_Y(lonlat::geometry) + 0.0, altitude_decimal::float8, accuracy::float8, NULL FROM points "
-                    "WHERE anomaly IS NOT TRUE"
-                ).fetchall()
-                columns = "name, time_ms, lon, lat, altitude, accuracy, speed"
-                here = world.rows(store, f"(SELECT {columns} FROM points JOIN devices USING (device_id)) AS p")
-                assert here == sorted(expected, key=repr)
-                after = set(world.rows(store, "points"))
-                assert (report.new, report.gone) == (len(after - before), len(before - after))
-                days = {row[1] // MS_PER_DAY for row in after ^ before}
-                with store.read() as reading:
-                    listed = set(store.dirty(reading, "segments")["day"].tolist())
-                assert days <= listed
-                world.generate(store)
-                (again,) = mirror(store, there)
-                assert (again.days, again.new, again.gone, world.dirty(store)) == (0, 0, 0, 0)
-                (again,) = mirror(store, there, again=True)
-                assert (again.new, again.gone, world.dirty(store)) == (0, 0, 0)
+            (report,) = mirror(store, url=current)
+            expected = connection.execute(
+                "SELECT coalesce(tracker_id, ''), timestamp::int8 * 1000, ST_X(lonlat::geometry), "
+                "ST_Y(lonlat::geometry) + 0.0, altitude_decimal::float8, accuracy::float8, NULL FROM points "
+                "WHERE anomaly IS NOT TRUE"
+            ).fetchall()
+            columns = "name, time_ms, lon, lat, altitude, accuracy, speed"
+            here = world.rows(store, f"(SELECT {columns} FROM points JOIN devices USING (device_id)) AS p")
+            assert here == sorted(expected, key=repr)
+            after = set(world.rows(store, "points"))
+            assert (report.new, report.gone) == (len(after - before), len(before - after))
+            days = {row[1] // MS_PER_DAY for row in after ^ before}
+            with store.read() as reading:
+                listed = set(store.dirty(reading, "segments")["day"].tolist())
+            assert days <= listed
+            world.generate(store)
+            (again,) = mirror(store, url=current)
+            assert (again.days, again.new, again.gone, world.dirty(store)) == (0, 0, 0, 0)
+            (again,) = mirror(store, url=current, again=True)
+            assert (again.new, again.gone, world.dirty(store)) == (0, 0, 0)
+
+
+def add_triggers(url: str) -> None:
+    with open_dawarich(url, to="write") as there:
+        in_transaction(there, WriteReport(""), changes.install)
+
+
+def listed(url: str) -> list[tuple[int | None, int | None]]:
+    """The days that the triggers have listed, from the first one of the histories on."""
+    with dawarich.connect(url) as connection:
+        rows = connection.execute("SELECT user_id, day FROM trackgen.changed_days ORDER BY 1, 2").fetchall()
+    return [(user_id, day and day - dawarich.START_S // dawarich.DAY_S) for user_id, day in rows]
+
+
+CHANGES = {
+    "insert": "INSERT INTO points (user_id, timestamp, lonlat, tracker_id, created_at, updated_at) SELECT {user}, "
+    "{time}, ST_MakePoint(8 + {writer}, 50)::geography, 'phone', now(), now() ON CONFLICT (lonlat, timestamp, user_id) "
+    "DO UPDATE SET altitude_decimal = coalesce(points.altitude_decimal, 0) + 1",
+    "delete": "DELETE FROM points WHERE {mine} AND timestamp % 3 = {third}",
+    "move in time": "UPDATE points SET timestamp = timestamp + 86400 WHERE {mine} AND timestamp % 3 = {third}",
+    "move in space": "UPDATE points SET lonlat = ST_Translate(lonlat::geometry, 0, 0.001) WHERE {mine} "
+    "AND timestamp % 3 = {third}",
+    "give away": "UPDATE points SET user_id = 3 - user_id WHERE {mine} AND timestamp % 3 = {third}",
+    "leave out": "UPDATE points SET anomaly = anomaly IS NOT TRUE WHERE {mine} AND timestamp % 3 = {third}",
+    "rename": "UPDATE points SET tracker_id = {third} WHERE {mine} AND timestamp % 3 = {third}",
+    "other columns": "UPDATE points SET track_id = 7, battery = {third} WHERE {mine}",
+}
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.integers(0, 1), st.sampled_from([*CHANGES]), st.integers(0, 2), st.integers(0, 300_000)),
+        st.tuples(st.integers(0, 1), st.sampled_from(["commit", "commit", "rollback"])),
+        st.just(("mirror",)),
+        st.tuples(st.just("commit meanwhile"), st.integers(0, 1)),
+        st.tuples(st.just("break off"), st.sampled_from(["_mirror_days", "_note_days", "_keep_token"])),
+        st.sampled_from([("only anna",), ("bob off",), ("bob on",), ("reinstall",)]),
+    ),
+    min_size=8,
+    max_size=25,
+)
+
+
+@few
+@given(STEPS)
+def test_with_triggers_a_mirror_is_what_it_is_without(databases: postgres.Databases, current: str, steps: list) -> None:
+    """Whatever two writers do, committed or not when somebody mirrors; and if that breaks off."""
+    with dawarich.connect(current) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS trackgen CASCADE")
+        connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
+        for user, email in enumerate((ANNA, "bob@example.org")):
+            dawarich.add_user(connection, email)
+            for writer in (0, 1):
+                for hour in range(0, 72, 10):
+                    second = dawarich.START_S + hour * 3600 + hour % 3
+                    values = {"user": user + 1, "writer": writer, "time": second}
+                    connection.execute(CHANGES["insert"].format(**values))
+    store = shared_store(databases)
+    add_triggers(current)
+    with dawarich.connect(current) as one, dawarich.connect(current) as other:
+        follow(store, current, steps, (one, other))
+
+
+def follow(store: Store, current: str, steps: list, writers: tuple[psycopg.Connection, psycopg.Connection]) -> None:
+    """Do what writers and others do, and look each time whether the mirror is right."""
+    bob: State = "on"
+
+    def look(**how: Any) -> None:
+        mirror(store, url=current, **how)
+        assert_mirrored(store, current, [ANNA] if how.get("names") or bob == "off" else [ANNA, "bob@example.org"])
+
+    def break_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    look()
+    for step in steps:
+        match step:
+            case (int(n), "commit" | "rollback" as how):
+                getattr(writers[n], how)()
+            case (int(n), change, third, time):
+                values = {"mine": f"floor(ST_X(lonlat::geometry)) = {8 + n}", "writer": n, "third": third}
+                values |= {"user": 1 + time % 2, "time": dawarich.START_S + time}
+                writers[n].execute("SAVEPOINT before")
+                try:
+                    writers[n].execute(CHANGES[change].format(**values))
+                except psycopg.errors.UniqueViolation:
+                    writers[n].execute("ROLLBACK TO before")
+            case ("mirror",):
+                look()
+            case ("only anna",):
+                look(names=[ANNA])
+            case ("commit meanwhile", n):
+                take, writer = changes.take, writers[n]
+
+                def take_and_commit(*args: Any, take: Any = take, writer: psycopg.Connection = writer) -> pd.DataFrame:
+                    found: pd.DataFrame = take(*args)
+                    writer.commit()
+                    return found
+
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(changes, "take", take_and_commit)
+                    mirror(store, url=current)
+            case ("break off", where):
+                with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+                    patch.setattr(f"trackgen_core.dawarich.mirror.{where}", break_off)
+                    mirror(store, url=current)
+            case ("reinstall",):
+                for writer in writers:
+                    writer.commit()
+                add_triggers(current)
+            case (what,):
+                bob = "off" if what == "bob off" else "on"
+                set_state(store, bob, [user.user_id for user in mirrored_users(store, ["bob@example.org"])])
+    for writer in writers:
+        writer.commit()
+    look()
+    assert [user for user, _ in listed(current)] == []
+    assert [(one.new, one.gone) for one in mirror(store, url=current, again=True)] == [(0, 0)] * (1 + (bob == "on"))
+
+
+def assert_mirrored(store: Store, url: str, names: list[str]) -> None:
+    """What users have there is what they have here."""
+    with dawarich.connect(url) as connection:
+        expected = connection.execute(
+            "SELECT email, coalesce(tracker_id, ''), timestamp::int8 * 1000, ST_X(lonlat::geometry), "
+            "ST_Y(lonlat::geometry), altitude_decimal::float8 FROM points JOIN users ON users.id = user_id "
+            "WHERE anomaly IS NOT TRUE AND email = ANY(%s)",
+            [names],
+        ).fetchall()
+    columns = "users.name AS email, devices.name, time_ms, lon, lat, altitude"
+    tables = "points JOIN devices USING (device_id) JOIN users USING (user_id)"
+    here = world.rows(store, f"(SELECT {columns} FROM {tables}) AS p")
+    assert [row for row in here if row[0] in names] == sorted(expected, key=repr)
+
+
+def test_only_what_is_read_is_listed(url: str, store: Store) -> None:
+    """Nothing by our own writing, or by Dawarich's; and after a column is not what it was, everything is read."""
+    fill(url, 3)
+    add_triggers(url)
+    mirrored(store, url)
+    written(store, url, take_over=True)
+    with dawarich.connect(url) as connection:
+        connection.execute("UPDATE points SET track_id = 9 WHERE id > 100")
+        connection.execute("UPDATE points SET geodata = '{\"city\": 1}', updated_at = now()")
+    rolled_back(store, url)
+    assert listed(url) == []
+    with dawarich.connect(url) as connection:
+        connection.execute("UPDATE points SET accuracy = 7 WHERE timestamp < %s", [dawarich.START_S + dawarich.DAY_S])
+        connection.execute("DELETE FROM points WHERE id = (SELECT max(id) FROM points)")
+    assert listed(url) == [(1, 0), (1, 2)]
+    (report,) = mirrored(store, url)
+    assert (report.days, listed(url)) == (2, [])
+    with dawarich.connect(url) as connection:
+        connection.execute("ALTER TABLE points RENAME COLUMN altitude_decimal TO height")
+        connection.execute("UPDATE points SET accuracy = 8 WHERE id = 1")
+        connection.execute("ALTER TABLE points RENAME COLUMN height TO altitude_decimal")
+    assert listed(url) == [(None, None)]
+    (report,) = mirrored(store, url)
+    assert (report.days, listed(url)) == (1, [])
+    with dawarich.connect(url) as connection:
+        connection.execute("TRUNCATE points")
+    assert listed(url) == [(None, None)]
+    (report,) = mirrored(store, url)
+    assert (report.days, world.rows(store, "points")) == (3, [])
+
+
+def test_two_who_mirror_take_nothing_from_each_other(url: str, store: Store) -> None:
+    fill(url, 2, 60)
+    add_triggers(url)
+    other = Store(Database(f"sqlite:///{store.database.name}.other"))
+    for number in range(3):
+        with dawarich.connect(url) as connection:
+            connection.execute("UPDATE points SET accuracy = %s WHERE id = 3", [number])
+        for one in (store, other):
+            (report,) = mirror(one, url=url)
+            assert report.new == 1 or (number, report.new > 100) == (0, True)
+    with open_dawarich(url, to="mirror"), pytest.raises(DatabaseError, match="somebody else mirrors it at the moment"):
+        mirror(store, url=url)
+    other.database.close()
+
+
+def test_triggers_that_are_gone_are_not_relied_on(url: str, store: Store) -> None:
+    fill(url, 2, 60)
+    add_triggers(url)
+    mirror(store, url=url)
+    for statement, said in (
+        ("ALTER TABLE points DISABLE TRIGGER trackgen_updated", "not as they should be"),
+        ("DROP TRIGGER trackgen_updated ON points", "not as they should be"),
+        ("DROP SCHEMA trackgen CASCADE", "none"),
+    ):
+        with dawarich.connect(url) as connection:
+            connection.execute(statement)
+            connection.execute("UPDATE points SET accuracy = accuracy + 1 WHERE id = 3")
+            functions = "SELECT count(*) FROM pg_proc WHERE proname = 'list_changed_days'"
+            assert connection.execute(functions).fetchone() == (int(said != "none"),)
+        with open_dawarich(url) as there:
+            assert changes.state(there).startswith(said)
+        (report,) = mirror(store, url=url)
+        assert (report.days, report.new) == (1, 1)
 
 
 def shared_store(databases: postgres.Databases) -> Store:
@@ -253,16 +450,38 @@ def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> Non
         dawarich.add_user(connection, "")
     points = [world.Point(ANNA, "phone", 1_700_000_000_000, 8.0, 50.0, None, None)]
     world.add(store, points)
-    with open_dawarich(url) as there:
-        refused, other = mirror(store, there)
-        assert "points that do not come from Dawarich" in str(refused.error)
-        assert (refused.user, other.user, other.error) == (ANNA, "dawarich-2", None)
-        assert [one.user for one in mirror(store, there, ["dawarich-2"])] == ["dawarich-2"]
-        with pytest.raises(UnknownUser, match="no such user in Dawarich: eve"):
-            mirror(store, there, ["eve"])
+    refused, other = mirror(store, url=url)
+    assert "points that do not come from Dawarich" in str(refused.error)
+    assert (refused.user, other.user, other.error) == (ANNA, "dawarich-2", None)
+    assert [one.user for one in mirror(store, ["dawarich-2"], url=url)] == ["dawarich-2"]
+    with pytest.raises(UnknownUser, match="no such user in Dawarich: eve"):
+        mirror(store, ["eve"], url=url)
     with pytest.raises(UnknownUser, match=f"not mirrored from Dawarich: {ANNA}"):
         mirrored_users(store, [ANNA])
     assert len(world.rows(store, "points")) == 1
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_who_comes_later_begins_as_everyone_shall(url: str, store: Store, state: State) -> None:
+    """What is said of one user is said of that one alone; what is said of everyone is said of those to come, too."""
+    for email in ("eve@example.org", ANNA):
+        fill(url, 1, 60, email=email)
+        mirror(store, [email], url=url)
+    set_state(store, "on", [user.user_id for user in mirrored_users(store, [ANNA])])
+    with dawarich.connect(url) as connection:
+        dawarich.add_user(connection, "bob@example.org")
+    with open_dawarich(url) as there:
+        users = there.users()
+        assert states(store, users) == (
+            {ANNA: "on", "eve@example.org": "shadow", "bob@example.org": "shadow"},
+            "shadow",
+        )
+        set_state(store, "on")
+        set_state(store, state)
+        everyone = {user.email: state for user in users}
+        assert states(store, users) == (everyone, state)
+        mirror(store, url=url)
+        assert {user.name: user.state for user in mirrored_users(store)} == everyone
 
 
 # What is wrong with Dawarich's tracks ---------------------------------------------------------------------------------
@@ -396,13 +615,13 @@ def test_a_path_over_the_antimeridian_is_one_line() -> None:
 
 def written(store: Store, url: str, name: str = ANNA, **how: Any) -> WriteReport:
     (user,) = mirrored_users(store, [name])
-    with open_dawarich(url, writes=not how.get("dry_run")) as there:
+    with open_dawarich(url, to="read" if how.get("dry_run") else "write") as there:
         return write_user(store, there, user, **how)
 
 
 def rolled_back(store: Store, url: str, name: str = ANNA) -> None:
     (user,) = mirrored_users(store, [name])
-    with open_dawarich(url, writes=True) as there:
+    with open_dawarich(url, to="write") as there:
         rollback_user(there, user)
 
 
@@ -649,8 +868,7 @@ def test_where_we_have_no_track_none_is_left(url: str, store: Store) -> None:
 
 def test_nothing_is_written_while_work_is_listed(url: str, store: Store) -> None:
     fill(url, 1, 60)
-    with open_dawarich(url) as there:
-        mirror(store, there)
+    mirror(store, url=url)
     before = dumped(url)
     with pytest.raises(ValueError, match=r"work is listed on \d days of anna@example.org: `trackgen generate` first"):
         written(store, url, take_over=True)
@@ -684,9 +902,12 @@ def test_only_one_writes_for_a_user(url: str, store: Store) -> None:
             written(store, url)
 
 
-def test_in_the_shadow_of_a_busy_dawarich(url: str, store: Store) -> None:
+@pytest.mark.parametrize("with_triggers", [False, True])
+def test_in_the_shadow_of_a_busy_dawarich(url: str, store: Store, with_triggers: bool) -> None:
     """Points come, change and go all the while, and tracks are written; in the end it is as if all had come at once."""
     fill(url, 3)
+    if with_triggers:
+        add_triggers(url)
     mirrored(store, url)
     stop = threading.Event()
 
@@ -766,6 +987,38 @@ def test_who_may_only_read_may_do_so(url: str, store: Store) -> None:
         connection.execute("DROP OWNED BY reader; DROP ROLE reader")
 
 
+def test_triggers_need_few_rights(url: str, store: Store) -> None:
+    """Who installs them need not own the points, and who writes points needs no right on what they write."""
+    fill(url, 2, 60)
+    roles = {"reader": "SELECT", "installer": "SELECT, TRIGGER", "app": "SELECT, INSERT, UPDATE, DELETE"}
+    as_role = {role: url.replace("trackgen@", f"{role}@") for role in roles}
+    with dawarich.connect(url) as connection:
+        for role, rights in roles.items():
+            connection.execute(f"DROP ROLE IF EXISTS {role}")
+            connection.execute(f"CREATE ROLE {role} LOGIN")
+            connection.execute(f"GRANT {rights} ON ALL TABLES IN SCHEMA public TO {role}")
+        connection.execute(f"GRANT CREATE ON DATABASE {connection.info.dbname} TO installer")
+    add_triggers(as_role["installer"])
+    mirror(store, url=as_role["installer"])
+    with dawarich.connect(as_role["app"]) as connection:
+        connection.execute("UPDATE points SET accuracy = 7 WHERE id = 3")
+    assert listed(url) == [(1, 0)]
+    (report,) = mirror(store, url=as_role["reader"])  # reads everything, and takes nothing
+    assert (report.new, listed(url)) == (1, [(1, 0)])
+    for _ in range(2):
+        (report,) = mirror(store, url=as_role["installer"])
+        assert (report.new, listed(url)) == (0, [])
+    with dawarich.connect(as_role["app"]) as connection:
+        connection.execute("UPDATE points SET accuracy = 8 WHERE id = 3")
+    (report,) = mirror(store, url=as_role["installer"])
+    assert (report.new, listed(url)) == (1, [])
+    with open_dawarich(as_role["installer"], to="write") as there:
+        in_transaction(there, WriteReport(""), changes.remove)
+        assert changes.state(there) == "none"
+    with dawarich.connect(url) as connection:
+        connection.execute("DROP OWNED BY reader, installer, app; DROP ROLE reader, installer, app")
+
+
 def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     fill(url)
     env = {"TRACKGEN_DAWARICH_URL": url.replace("postgresql://", "postgis://")}
@@ -786,10 +1039,16 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     assert nothing.endswith("nothing was written\n")
     assert "not on: anna" in run(tmp_path, "dawarich", "write", "--user", ANNA, env=env).stderr
     assert dumped(url) == before
-    assert trackgen(tmp_path, "dawarich", "enable") == f"{ANNA}: on\n"
+    assert f"  shadow: {ANNA}\n  who comes later will be: shadow\n" in trackgen(
+        tmp_path, "dawarich", "connect", env=env
+    )
+    assert trackgen(tmp_path, "dawarich", "enable") == f"{ANNA}: on\nwho comes later: on\n"
+    assert "triggers are installed" in trackgen(tmp_path, "dawarich", "triggers", "install", env=env)
+    assert json.loads(trackgen(tmp_path, "dawarich", "connect", "--json", env=env))["triggers"] == "installed"
     assert "27 taken over" in trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
     assert "30 put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
     assert dumped(url) == before
     assert trackgen(tmp_path, "dawarich", "write", "--json", env=env) == "[]\n"  # it is in the shadow again
+    assert "triggers are removed" in trackgen(tmp_path, "dawarich", "triggers", "remove", env=env)
     assert trackgen(tmp_path, "dawarich", "disable", "--user", ANNA) == f"{ANNA}: off\n"
     assert trackgen(tmp_path, "dawarich", "mirror", "--json", env=env) == "[]\n"

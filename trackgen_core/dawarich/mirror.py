@@ -1,7 +1,8 @@
 """Dawarich's points brought into ours, and kept the same: what is new there, what changed, and what is gone.
 
 A day of a user is mirrored when the number of its points, or the sum of their hashes, is not what it was when it was
-mirrored last. So nothing depends on the order of ids or on clocks, and Dawarich's tables stay as they are.
+mirrored last. So nothing depends on the order of ids or on clocks, and Dawarich's tables stay as they are. Where
+`changes` has put triggers, only the days that these have listed are looked at.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, case, delete, select
 
 from trackgen_core.database import bulk_insert, fetch_columns, fetch_frame, fill, insert_ignore, make_months
-from trackgen_core.dawarich.source import Dawarich, User, read_settings
+from trackgen_core.dawarich import changes
+from trackgen_core.dawarich.source import Dawarich, User, open_dawarich, read_settings
 from trackgen_core.points import MS_PER_DAY, validate
-from trackgen_core.schema import dawarich_days, dawarich_users, devices, points, users
+from trackgen_core.schema import dawarich_days, dawarich_default, dawarich_users, devices, points, users
 from trackgen_core.store import TOUCHED_DTYPES, Store, UnknownUser
 
 State = Literal["off", "shadow", "on"]
@@ -68,6 +70,8 @@ class Mirrored:
     dawarich_id: int
     name: str
     state: State
+    token: str | None = None
+    """What was left in Dawarich's database when all changes since were listed."""
 
 
 def mirrored_users(store: Store, names: Collection[str] | None = None) -> list[Mirrored]:
@@ -79,7 +83,9 @@ def mirrored_users(store: Store, names: Collection[str] | None = None) -> list[M
         If one of the names is not among them.
     """
     query = (
-        select(users.c.user_id, dawarich_users.c.dawarich_id, users.c.name, dawarich_users.c.state)
+        select(
+            users.c.user_id, dawarich_users.c.dawarich_id, users.c.name, dawarich_users.c.state, dawarich_users.c.token
+        )
         .select_from(users.join(dawarich_users))
         .order_by(users.c.name)
     )
@@ -92,19 +98,40 @@ def mirrored_users(store: Store, names: Collection[str] | None = None) -> list[M
     return [user for user in found if user.name in names]
 
 
-def set_state(store: Store, user_ids: Collection[int], state: State) -> None:
-    """Say what is done for some users."""
+def set_state(store: Store, state: State, user_ids: Collection[int] | None = None) -> None:
+    """Say what is done for some users, or for all, those to come included."""
+    change = dawarich_users.update().values(state=state)
     with store.write(user_ids) as connection:
-        connection.execute(
-            dawarich_users.update().where(dawarich_users.c.user_id.in_(list(user_ids))).values(state=state)
-        )
+        if user_ids is None:
+            connection.execute(delete(dawarich_default))
+            connection.execute(dawarich_default.insert().values(state=state))
+            connection.execute(change)
+        else:
+            connection.execute(change.where(dawarich_users.c.user_id.in_(list(user_ids))))
+
+
+def state_to_come(connection: Connection) -> State:
+    """Return the state in which users begin."""
+    state: State | None = connection.execute(select(dawarich_default.c.state)).scalar()
+    return state or "shadow"
+
+
+def states(store: Store, there: Collection[User]) -> tuple[dict[str, State], State]:
+    """Return the states of users of Dawarich, by the names that they have here, and that of users to come."""
+    known = {user.dawarich_id: user for user in mirrored_users(store)}
+    with store.read() as connection:
+        to_come = state_to_come(connection)
+    return {
+        known[one.id].name if one.id in known else _name(one): known[one.id].state if one.id in known else to_come
+        for one in there
+    }, to_come
 
 
 def mirror(
     store: Store,
-    dawarich: Dawarich,
     names: Collection[str] | None = None,
     *,
+    url: str | None = None,
     again: bool = False,
     progress: Callable[[UserReport], None] = lambda report: None,
 ) -> list[UserReport]:
@@ -114,10 +141,10 @@ def mirror(
     ----------
     store : Store
         Where points go.
-    dawarich : Dawarich
-        Where they come from, in one state of it.
     names : collection of str, optional
         Users, by the names that they have here; by default all. Those that are off are left out.
+    url : str, optional
+        Of Dawarich's database; by default `dawarich_url()`.
     again : bool
         Whether to look at every day, and not only at those that changed there.
     progress : callable
@@ -127,7 +154,20 @@ def mirror(
     ------
     UnknownUser
         If one of the names is that of no user.
+    DatabaseError
+        If Dawarich's database cannot be used, or somebody else mirrors it.
     """
+    with open_dawarich(url, to="mirror") as dawarich:
+        return _mirror(store, dawarich, names, again, progress)
+
+
+def _mirror(
+    store: Store,
+    dawarich: Dawarich,
+    names: Collection[str] | None,
+    again: bool,
+    progress: Callable[[UserReport], None],
+) -> list[UserReport]:
     there = {user.id: user for user in dawarich.users()}
     known = {user.dawarich_id: user for user in mirrored_users(store)}
     if names is not None:
@@ -142,7 +182,19 @@ def mirror(
             except NameTaken as error:
                 reports.append(UserReport(_name(user), "off", error=str(error)))
     wanted = [one for one in known.values() if one.state != "off" and (names is None or one.name in names)]
-    found = dawarich.days([one.dawarich_id for one in wanted if one.dawarich_id in there])
+    # Of whom all changes are listed, the days that are need to be looked at alone.
+    token = changes.token(dawarich)
+    told = {id for id, one in known.items() if token and one.token == token}
+    listed = pd.DataFrame({"id": [], "day": []}, dtype="Int64")
+    if token is not None:
+        others = {id for id in told & there.keys() if known[id].state != "off"} - {one.dawarich_id for one in wanted}
+        listed = changes.take(dawarich, others)
+        if listed["day"].isna().any():
+            told, others = set(), set()
+    by_days = {one.dawarich_id for one in wanted if one.dawarich_id in told & there.keys() and not again}
+    in_full = {one.dawarich_id for one in wanted if one.dawarich_id in there} - by_days
+    listed_here = listed[listed["id"].isin(by_days)]
+    found = dawarich.days(in_full, listed_here)
     for one in sorted(wanted, key=lambda one: one.name):
         report = UserReport(one.name, one.state)
         reports.append(report)
@@ -150,11 +202,23 @@ def mirror(
             values, report.notes = read_settings(there[one.dawarich_id].settings)
             if not values.items() <= store.settings(one.name).model_dump().items():
                 store.set_settings(one.name, values)
-        of_user = found[found["id"] == one.dawarich_id][[*DAY_DTYPES]]
-        for days in _portions(_different(store, one, of_user, again)):
+        of_user = found.loc[found["id"] == one.dawarich_id, [*DAY_DTYPES]]
+        only = listed_here.loc[listed_here["id"] == one.dawarich_id, "day"] if one.dawarich_id in by_days else None
+        for days in _portions(_different(store, one, of_user, again, only)):
             _mirror_days(store, dawarich, one, days, report)
             progress(report)
+    if token is None and any(one.token for one in known.values()):
+        _keep_token(store, None, [])
+    elif token is not None and (len(listed) or in_full or told != by_days | others):
+        _keep_token(store, changes.leave_token(dawarich), [known[id].user_id for id in in_full | by_days | others])
     return reports
+
+
+def _keep_token(store: Store, token: str | None, user_ids: Collection[int]) -> None:
+    """Note that whatever changes from now on of some users, and of no others, is listed in Dawarich's database."""
+    with store.write() as connection:
+        is_told = dawarich_users.c.user_id.in_(list(user_ids))
+        connection.execute(dawarich_users.update().values(token=case((is_told, token), else_=None)))
 
 
 def _name(user: User) -> str:
@@ -178,18 +242,20 @@ def _add_user(store: Store, user: User) -> Mirrored:
     if found is None:
         store.set_settings(name, {"preset": "dawarich"})
     (user_id,) = store.user_ids([name])
-    mirrored = Mirrored(user_id, user.id, name, "shadow")
     with store.write() as connection:
+        mirrored = Mirrored(user_id, user.id, name, state_to_come(connection))
         row = {"user_id": user_id, "dawarich_id": user.id, "state": mirrored.state}
         connection.execute(insert_ignore(connection, dawarich_users).values(row))
     return mirrored
 
 
-def _different(store: Store, user: Mirrored, there: pd.DataFrame, again: bool) -> pd.DataFrame:
-    """Return the days whose points are not those that were mirrored: the columns of `DAY_DTYPES`, 0 if none is left."""
+def _different(store: Store, user: Mirrored, there: pd.DataFrame, again: bool, only: pd.Series | None) -> pd.DataFrame:
+    """Return the days, all or among some, whose points are not those that were mirrored, with `DAY_DTYPES`."""
     query = select(*(dawarich_days.c[name] for name in DAY_DTYPES)).where(dawarich_days.c.user_id == user.user_id)
     with store.read() as connection:
         here = fetch_frame(connection, query, DAY_DTYPES)
+    if only is not None:
+        here = here[here["day"].isin(only)]
     compared = there.merge(here, how="outer", on=[*DAY_DTYPES], indicator=True)
     days = compared.loc[(compared["_merge"] != "both") | again, "day"].unique()
     different = there.set_index("day").reindex(np.sort(days), fill_value=0).rename_axis("day").reset_index()

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -48,6 +48,11 @@ TRACK_DTYPES: Final = dict.fromkeys(("id", "started_s", "ended_s", "distance_m",
 """A track as Dawarich has it: `points` are those that say that they are its own."""
 
 FETCH_ROWS: Final = 50_000
+
+MIRROR: Final = int.from_bytes(b"tgdwm")
+"""The advisory lock of who mirrors."""
+TURN_S: Final = 3
+"""How long to wait for others who do."""
 
 
 class User(NamedTuple):
@@ -142,25 +147,41 @@ class Dawarich:
         names = ("points", "points_without_user", "points_left_out", "tracks")
         return {"users": len(self.users()), **dict(zip(names, one, strict=True))}
 
-    def days(self, user_ids: Collection[int]) -> pd.DataFrame:
+    def days(self, user_ids: Collection[int], listed: pd.DataFrame | None = None) -> pd.DataFrame:
         """Return, of each day (UTC) of some users that has points, their number and the sum of their hashes.
+
+        Parameters
+        ----------
+        user_ids : collection of int
+            Users of Dawarich.
+        listed : DataFrame, optional
+            Pairs of `id` and `day` to look at besides.
 
         Returns
         -------
         DataFrame
             `id` (of the user), `day`, `points`, `digest`. Whatever is inserted, changed or deleted changes it.
         """
-        rows = self.connection.execute(
-            f"""
+        query = f"""
             SELECT p.user_id, floor(p.timestamp / {SECONDS_PER_DAY}.0)::int8, count(*), (sum(
                 hashint8extended(p.timestamp::int8, hashfloat8extended(ST_X(p.lonlat::geometry),
                 hashfloat8extended(ST_Y(p.lonlat::geometry), hashfloat8extended(coalesce({self._altitude}, 'NaN'),
                 hashint8extended(coalesce(p.accuracy, -1)::int8, hashtextextended(coalesce(p.tracker_id, ''), 0))))))
             ) %% 9223372036854775807)::int8
-            FROM points AS p WHERE p.user_id = ANY(%s) AND {self.usable} GROUP BY 1, 2
-            """,
-            [list(user_ids)],
-        ).fetchall()
+            FROM {{source}} WHERE {self.usable} GROUP BY 1, 2
+            """
+        rows = []
+        if user_ids:
+            source = "(SELECT * FROM points WHERE user_id = ANY(%s)) AS p"
+            rows += self.connection.execute(query.format(source=source), [list(user_ids)]).fetchall()
+        if listed is not None and len(listed):
+            source = f"""
+                unnest(%s::int8[], %s::int8[]) AS listed (id, day)
+                JOIN points AS p ON p.user_id = listed.id AND p.timestamp >= listed.day * {SECONDS_PER_DAY}
+                                AND p.timestamp < (listed.day + 1) * {SECONDS_PER_DAY}
+                """
+            pairs = [listed[name].tolist() for name in ("id", "day")]
+            rows += self.connection.execute(query.format(source=source), pairs).fetchall()
         frame = pd.DataFrame(rows, columns=["id", "day", "points", "digest"])
         return frame.fillna({"digest": 0}).astype("int64")  # of places that are empty, hashes are NULL
 
@@ -218,15 +239,16 @@ def dawarich_url() -> str:
 
 
 @contextmanager
-def open_dawarich(url: str | None = None, *, writes: bool = False) -> Iterator[Dawarich]:
+def open_dawarich(url: str | None = None, *, to: Literal["read", "mirror", "write"] = "read") -> Iterator[Dawarich]:
     """Open Dawarich's database at `url`, by default `dawarich_url()`.
 
-    Unless it is opened to write, one transaction sees one state of it all the time, and cannot write.
+    Unless it is opened to write, one transaction sees one state of it all the time, and cannot write; but who mirrors
+    takes from what triggers have listed, if they are there, which is committed in the end.
 
     Raises
     ------
     DatabaseError
-        If it cannot be used, or an operation in it fails.
+        If it cannot be used, an operation in it fails, or somebody else has opened it to mirror.
     """
     url = url or dawarich_url()
     name = "Dawarich's database"
@@ -238,13 +260,26 @@ def open_dawarich(url: str | None = None, *, writes: bool = False) -> Iterator[D
             connection.execute("SELECT set_config('search_path', 'public, ' || current_setting('search_path'), false)")
             connection.execute("SET jit = off")
             connection.execute("SET work_mem = '64MB'")
-            if not writes:
-                connection.autocommit = False
-                connection.read_only = True
+            if to == "mirror":
+                _wait_for_turn(connection, name)
+            if to != "write":
+                lists = "SELECT FROM pg_class WHERE relname = %s AND relnamespace = to_regnamespace('trackgen')"
+                connection.read_only = to == "read" or connection.execute(lists, ["changed_days"]).fetchone() is None
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                connection.autocommit = False
             yield Dawarich(connection, name)
     except psycopg.Error as error:
         raise DatabaseError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def _wait_for_turn(connection: psycopg.Connection[Any], name: str) -> None:
+    """Keep others from mirroring: what they read with an older view must not be written over what is newer."""
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = '{TURN_S}s'")
+            connection.execute("SELECT pg_advisory_lock(%s)", [MIRROR])  # which goes with the connection
+    except psycopg.errors.LockNotAvailable as error:
+        raise DatabaseError(f"{name}: somebody else mirrors it at the moment: try again later") from error
 
 
 def read_settings(stored: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN401 - whatever is in the column

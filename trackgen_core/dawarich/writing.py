@@ -191,7 +191,7 @@ def write_user(
             taken = [id for id in (*tracks["id"].tolist(), *gone) if id in plan.taken]
             wrong = _wrong(dawarich, user, span, taken)
             first, rest = wrong[:POINTS_AT_ONCE], wrong[POINTS_AT_ONCE:]
-            _in_transaction(dawarich, report, _write_window, user, wanted, gone, taken, first, report)
+            in_transaction(dawarich, report, _write_window, user, wanted, gone, taken, first, report)
             _correct(dawarich, report, user, rest)
             progress(report, (number + 1) / len(windows))
         _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS, []))
@@ -239,7 +239,7 @@ def rollback_user(dawarich: Dawarich, user: Mirrored) -> WriteReport:
             )
         ]
         for portion in _portions(sorted(set(ids[0]) | set(ids[1])), TRACKS_AT_ONCE):
-            _in_transaction(dawarich, report, _restore_tracks, portion, report)
+            in_transaction(dawarich, report, _restore_tracks, portion, report)
         query = f"""
             SELECT p.id FROM points AS p LEFT JOIN trackgen.saved_points AS s USING (id)
             WHERE p.user_id = %s AND p.track_id IS DISTINCT FROM s.track_id
@@ -248,7 +248,7 @@ def rollback_user(dawarich: Dawarich, user: Mirrored) -> WriteReport:
             """
         wrong = [id for (id,) in connection.execute(query, [user.dawarich_id]).fetchall()]
         for portion in _portions(wrong, POINTS_AT_ONCE):
-            _in_transaction(dawarich, report, _restore_points, portion, report)
+            in_transaction(dawarich, report, _restore_points, portion, report)
         with connection.transaction():
             for table in KEPT:
                 connection.execute(f"DELETE FROM trackgen.{table} WHERE user_id = %s", [user.dawarich_id])
@@ -530,7 +530,7 @@ def _wrong(dawarich: Dawarich, user: Mirrored, span: tuple[int, int], taken: lis
 
 def _correct(dawarich: Dawarich, report: WriteReport, user: Mirrored, wrong: list[Wrong]) -> None:
     for portion in _portions(wrong, POINTS_AT_ONCE):
-        _in_transaction(dawarich, report, _correct_some, user, portion, report)
+        in_transaction(dawarich, report, _correct_some, user, portion, report)
 
 
 def _correct_some(dawarich: Dawarich, user: Mirrored, wrong: list[Wrong], report: WriteReport) -> None:
@@ -587,7 +587,7 @@ def _portions(ids: list[Row], size: int) -> Iterator[list[Row]]:
     yield from (ids[start : start + size] for start in range(0, len(ids), size))
 
 
-def _in_transaction(dawarich: Dawarich, report: WriteReport, do: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
+def in_transaction(dawarich: Dawarich, report: WriteReport, do: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
     """Do something in a transaction; once more, after a while, if others hold locks that it needs."""
     before = dict(vars(report))
     for attempt in range(1, ATTEMPTS + 1):

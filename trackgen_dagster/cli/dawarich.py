@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trackgen_core.dawarich.mirror import State
 
 SHOWN: Final = 20
-"""Tracks of a user that are printed."""
+"""Tracks of a user, and users in a state, that are printed."""
 
 
 @group()
@@ -30,14 +30,24 @@ def dawarich() -> None:
 @dawarich.command("connect")
 @json_option
 def dawarich_connect(as_json: bool) -> None:
-    """Say what there is in Dawarich's database, and what Trackgen will read and write. Changes nothing."""
+    """Say what there is in Dawarich's database, in which state its users are, and what Trackgen will read and write.
+
+    Changes nothing there.
+    """
+    from trackgen_core.dawarich import changes
+    from trackgen_core.dawarich.mirror import STATES, states
     from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.home import open_store
 
     with open_dawarich() as there:
         counts = there.counts()
         version, may_write, name = there.schema_version, there.may_write(), there.name
+        of_user, to_come = states(open_store(), there.users())
+        triggers = changes.state(there)
     if as_json:
-        click.echo(json.dumps({"schema_version": version, "may_write": may_write, **counts}, indent=2))
+        found = {"schema_version": version, "may_write": may_write, **counts, "triggers": triggers}
+        found |= {"states": of_user, "to_come": to_come}
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     click.echo(f"{name}, schema {version}")
     click.echo("  " + ", ".join(counted(counts[f"{thing}s"], thing) for thing in ("user", "point", "track")))
@@ -45,7 +55,14 @@ def dawarich_connect(as_json: bool) -> None:
         f"  left out: {counted(counts['points_left_out'], 'point')}, anomalies, deleted, or without a time or a place; "
         f"{counts['points_without_user']:,} without a user"
     )
+    for state in STATES:
+        names = [user for user, one in of_user.items() if one == state]
+        more = f" and {len(names) - SHOWN:,} more: --json prints all" if len(names) > SHOWN else ""
+        if names:
+            click.echo(f"  {state}: {', '.join(names[:SHOWN])}{more}")
+    click.echo(f"  who comes later will be: {to_come}")
     click.echo("  read by `mirror` and `compare`: users, points, tracks")
+    click.echo(f"  triggers that list the days that change: {triggers}")
     allowed = "" if may_write else ", but this database user may not: see docs/dawarich.md"
     click.echo(f"  written by `write`, for users that are on: tracks, track_segments, points.track_id{allowed}")
 
@@ -57,17 +74,16 @@ def dawarich_connect(as_json: bool) -> None:
 def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
     """Make our points and settings of Dawarich's users the same as theirs; `trackgen generate` makes tracks of them.
 
-    Users are named by their email addresses. New ones begin with `preset=dawarich` and in the state shadow.
+    Users are named by their email addresses. New ones begin with `preset=dawarich`, and in the state shadow unless
+    `enable` or `disable` said something else.
     """
     from trackgen_core.dawarich.mirror import mirror
-    from trackgen_core.dawarich.source import open_dawarich
     from trackgen_core.home import open_store
 
     store = open_store()
-    with open_dawarich() as there, progress_bar("mirroring", not as_json) as show:
+    with progress_bar("mirroring", not as_json) as show:
         reports = mirror(
             store,
-            there,
             users or None,
             again=again,
             progress=lambda report: show(
@@ -152,7 +168,7 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
     if users and not dry_run and (others := [user.name for user in wanted if user.state != "on"]):
         raise ValueError(f"not on: {', '.join(others)} (see `trackgen dawarich enable`)")
     reports, errors = [], []
-    with open_dawarich(writes=not dry_run) as there, progress_bar("writing", not as_json) as show:
+    with open_dawarich(to="read" if dry_run else "write") as there, progress_bar("writing", not as_json) as show:
         for user in wanted:
             if users or user.state == "on":
                 try:
@@ -196,10 +212,10 @@ def dawarich_rollback(users: Sequence[str]) -> None:
 
     store = open_store()
     wanted = mirrored_users(store, users)
-    with open_dawarich(writes=True) as there:
+    with open_dawarich(to="write") as there:
         for user in wanted:
             if user.state == "on":
-                set_state(store, [user.user_id], "shadow")
+                set_state(store, "shadow", [user.user_id])
             report = rollback_user(there, user)
             click.echo(
                 f"{user.name}: {counted(report.removed, 'track')} removed, {report.new:,} put back, "
@@ -207,18 +223,36 @@ def dawarich_rollback(users: Sequence[str]) -> None:
             )
 
 
+@dawarich.command("triggers")
+@click.argument("what", type=click.Choice(["install", "remove"]))
+def dawarich_triggers(what: str) -> None:
+    """Install or remove triggers that list in Dawarich's database the days whose points change.
+
+    With them, `mirror` reads those days, and not all points. They are in a schema of Trackgen's own.
+    """
+    from trackgen_core.dawarich import changes
+    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.writing import WriteReport, in_transaction
+
+    report = WriteReport("all users")
+    with open_dawarich(to="write") as there:
+        in_transaction(there, report, changes.install if what == "install" else changes.remove)
+    done = "installed: the next `mirror` looks at everything once more" if what == "install" else "removed"
+    click.echo(f"triggers are {done}; points were locked for {report.longest_s:.2f} s")
+
+
 @dawarich.command("enable")
 @users_option
 @click.option("--shadow", is_flag=True, help="Only mirror points and compare tracks.")
 def dawarich_enable(users: Sequence[str], shadow: bool) -> None:
-    """Let `trackgen dawarich write` write for users, by default for all that are mirrored."""
+    """Let `trackgen dawarich write` write for users, by default for everyone, also who comes later."""
     _set_state(users, "shadow" if shadow else "on")
 
 
 @dawarich.command("disable")
 @users_option
 def dawarich_disable(users: Sequence[str]) -> None:
-    """Do nothing more for users, by default for all that are mirrored. What is written stays."""
+    """Do nothing more for users, by default for anyone, also who comes later. What is written stays."""
     _set_state(users, "off")
 
 
@@ -228,6 +262,8 @@ def _set_state(names: Sequence[str], state: State) -> None:
 
     store = open_store()
     found = mirrored_users(store, names or None)
-    set_state(store, [user.user_id for user in found], state)
+    set_state(store, state, [user.user_id for user in found] if names else None)
     for user in found:
         click.echo(f"{user.name}: {state}")
+    if not names:
+        click.echo(f"who comes later: {state}")
