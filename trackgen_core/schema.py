@@ -15,7 +15,6 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -67,15 +66,13 @@ devices = Table(
 points = Table(
     "points",
     metadata,
-    Column("device_id", Integer, nullable=False, doc="whose device, in the table devices"),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False, doc="whose device, in the table devices"),
     Column("time_ms", BigInteger, nullable=False, doc="when, ms since 1970 UTC"),
     Column("lon", Float(53), nullable=False, doc="degrees, WGS84"),
     Column("lat", Float(53), nullable=False, doc="degrees, WGS84"),
     Column("altitude", Float(53), comment="m", doc="m above the ellipsoid or the sea, as the device says it"),
     Column("accuracy", Float(53), comment="m", doc="m, the radius that the device says it is sure of"),
     Column("speed", Float(53), comment="m/s", doc="m/s, as the device says it; no rule looks at it"),
-    # PostgreSQL would spend a third of an import on it: there, the triggers look at what other programs write.
-    ForeignKeyConstraint(["device_id"], ["devices.device_id"]).ddl_if(dialect="sqlite"),
     # The key is the order in which everything reads points; SQLite keeps the table itself in that order.
     PrimaryKeyConstraint("device_id", "time_ms", "lon", "lat"),
     sqlite_with_rowid=False,
@@ -247,9 +244,14 @@ item_days = Table(
 )
 """The share that each track and stay has in each day, written and deleted together with it."""
 
-# PostgreSQL would spend a fifth of a generation on them; nobody but Trackgen writes these tables, in transactions that
-# have just read the ids.
-for table in (segments, tracks, stays, noise, item_days):
+ONLY_SQLITE_CHECKS: Final = (points, segments, tracks, stays, noise, item_days)
+"""Tables without foreign keys in PostgreSQL: these would cost a third of an import and a fifth of a generation.
+
+There, triggers look at the points that other programs write; results are written by nobody but Trackgen, and in
+transactions that have just read the ids.
+"""
+
+for table in ONLY_SQLITE_CHECKS:
     for reference in table.foreign_key_constraints:
         reference.ddl_if(dialect="sqlite")
 
