@@ -10,12 +10,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import heappop, heappush
+from multiprocessing import forkserver
 from typing import Final
 
 from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify
@@ -25,6 +26,12 @@ from trackgen_core.store import Stage, Store
 
 TRIAL_S: Final = 1.0
 """Work that is done by then is done without workers: the first ones take a second or two to start."""
+
+START_S: Final = 0.1
+"""How long nothing is done until the first worker is there, which takes no longer if the server is."""
+
+MANY: Final = 8
+"""Windows that are likely to take longer: for them, what workers need is loaded from the beginning."""
 
 PRELOADED: Final = (__name__,)
 """What a server imports once; every worker is forked from it, so that those of later stages start at once."""
@@ -84,6 +91,8 @@ def do_windows(
         Of each window, or of each of the parts into which it was cut.
     """
     queue = _Queue(store, stage, windows, backoff)
+    if workers > 1 and len(windows) >= MANY:
+        _serve()
     trial_ends = time.monotonic() + (0.0 if _served.is_set() else TRIAL_S)
     while queue and (workers == 1 or time.monotonic() < trial_ends):
         yield from queue.settle(_do(store, stage, queue.wait()))
@@ -180,13 +189,15 @@ class _Queue:
 
 
 def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | WindowFailure]:
-    # This process works along, so that nothing is lost while the others start.
+    # This process works along, so that nothing is lost while the others start, for which a thread waits.
     store, stage = queue.store, queue.stage
     broken: list[Window] = []
     handed: dict[Future[WindowResult | WindowFailure], Window] = {}
-    with _pool(workers - 1) as pool:
+    with _pool(workers - 1) as pool, ThreadPoolExecutor(1) as starter:
+        started = starter.submit(_start, pool)
+        wait([started], START_S)
         while queue or handed:
-            while len(queue.ready) > 1 and not broken and len(handed) < AHEAD * (workers - 1):
+            while started.done() and len(queue.ready) > 1 and not broken and len(handed) < AHEAD * (workers - 1):
                 window = queue.ready.popleft()
                 try:
                     handed[pool.submit(_do_in_worker, store.database.url, stage, window)] = window
@@ -217,11 +228,22 @@ _served: Final = threading.Event()
 """Whether workers were started before, and their server is there."""
 
 
+def _serve() -> None:
+    """Start the server that forks workers, if it is not there, without waiting for it."""
+    forkserver.set_forkserver_preload([*PRELOADED])
+    forkserver.ensure_running()
+
+
+def _start(pool: ProcessPoolExecutor) -> None:
+    """Wait until the first worker is there, or cannot be, which whoever hands it work finds out."""
+    wait([pool.submit(os.getpid)])
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload([*PRELOADED])
-    pool = ProcessPoolExecutor(workers, mp_context=forkserver, initializer=_start_worker)
+    _serve()
+    context = multiprocessing.get_context("forkserver")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     _served.set()
     try:
         yield pool
