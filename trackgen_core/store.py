@@ -1017,28 +1017,17 @@ class Store:
             track that starts on the day, sorted by day, panel and length, the longest first.
         """
         day = (tracks.c.started_ms // MS_PER_DAY).label("day")
-        sums = (
-            select(day, tracks.c.device_id, func.sum(tracks.c.length_mm).label("length_mm"))
-            .where(*_starting(tracks, lo_day, hi_day))
-            .group_by(day, tracks.c.device_id)
-            .subquery()
-        )
-        order = func.row_number().over(
-            partition_by=sums.c.day, order_by=(sums.c.length_mm.desc(), sums.c.device_id.asc())
-        )
-        ranked = select(sums.c.day, sums.c.device_id, (order - 1).label("panel")).subquery()
+        of_device = func.sum(tracks.c.length_mm).over(partition_by=(day, tracks.c.device_id)).label("of_device")
+        columns = (day, tracks.c.device_id, tracks.c.length_mm, tracks.c.track_id, of_device)
+        measured = select(*columns).where(*_starting(tracks, lo_day, hi_day)).subquery()
+        order = (measured.c.of_device.desc(), measured.c.device_id)
+        panel = (func.dense_rank().over(partition_by=measured.c.day, order_by=order) - 1).label("panel")
+        ranked = select(measured, panel).subquery()
         query = (
-            select(ranked.c.day, ranked.c.panel, users.c.name, devices.c.name, tracks.c.length_mm, tracks.c.track_id)
+            select(ranked.c.day, ranked.c.panel, users.c.name, devices.c.name, ranked.c.length_mm, ranked.c.track_id)
             .select_from(ranked.join(devices, devices.c.device_id == ranked.c.device_id).join(users))
-            .join(
-                tracks,
-                and_(
-                    tracks.c.device_id == ranked.c.device_id,
-                    tracks.c.started_ms.between(ranked.c.day * MS_PER_DAY, (ranked.c.day + 1) * MS_PER_DAY - 1),
-                ),
-            )
             .where(ranked.c.panel < devices_a_day)
-            .order_by(ranked.c.day, ranked.c.panel, tracks.c.length_mm.desc(), tracks.c.track_id)
+            .order_by(ranked.c.day, ranked.c.panel, ranked.c.length_mm.desc(), ranked.c.track_id)
         )
         dtypes = {"day": "int64", "panel": "int64", "user": "object", "device": "object"}
         return fetch_frame(connection, query, dtypes | {"length_mm": "int64", "track_id": "object"})
