@@ -33,6 +33,9 @@ START_S: Final = 0.1
 MANY: Final = 8
 """Windows that are likely to take longer: for them, what workers need is loaded from the beginning."""
 
+MANY_POINTS: Final = 100_000
+"""After so many, what PostgreSQL knows of its tables is out of date; a check that takes 0.2 s would take minutes."""
+
 PRELOADED: Final = (__name__,)
 """What a server imports once; every worker is forked from it, so that those of later stages start at once."""
 
@@ -98,6 +101,8 @@ def do_windows(
         yield from queue.settle(_do(store, stage, queue.wait()))
     if queue:
         yield from _do_with_workers(queue, workers)
+    if queue.points >= MANY_POINTS and queue.away is None:
+        store.refresh_statistics(stage)
     yield from queue.untried()
 
 
@@ -116,6 +121,8 @@ class _Queue:
         """A heap: when a window that failed is due again."""
         self.failures: dict[Window, WindowFailure] = {}
         """What the windows that are done later failed with."""
+        self.points = 0
+        """Points of the windows that are done."""
         self.lost = 0
         """Single days that have failed for good."""
         self.away: str | None = None
@@ -147,6 +154,7 @@ class _Queue:
         window = outcome.window
         earlier = self.failures.pop(window, None)
         if isinstance(outcome, WindowResult):
+            self.points += outcome.points
             yield outcome
             return
         failure = replace(outcome, attempts=outcome.attempts + earlier.attempts) if earlier else outcome

@@ -40,6 +40,7 @@ from trackgen_core.database import (
     DAYS_WITH_POINTS,
     POINTS_BY_DAY,
     Database,
+    analyze,
     bulk_insert,
     fetch_columns,
     fetch_frame,
@@ -1036,6 +1037,12 @@ class Store:
         """Return the paths (WKB) of tracks by their ids."""
         query = select(tracks.c.track_id, tracks.c.path).where(tracks.c.track_id.in_(list(track_ids)))
         return {row.track_id: bytes(row.path) for row in connection.execute(query)}
+
+    def refresh_statistics(self, stage: Stage) -> None:
+        """Tell PostgreSQL how large and how spread the tables of a stage are, which it would notice a minute later."""
+        with self.database.read() as connection:
+            for table in (segments, noise) if stage == "segments" else (tracks, stays, legs, item_days):
+                analyze(connection, table.name)
 
     def count_tracks(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None

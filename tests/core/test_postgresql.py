@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from tests import postgres, strategies, world
 from tests.core import test_importing, test_law, test_rest
 from tests.effort import examples
-from trackgen_core import demo
+from trackgen_core import demo, parallel
 from trackgen_core.database import Database, DatabaseError
+from trackgen_core.generation import plan_work
 from trackgen_core.importing import add_points
+from trackgen_core.parallel import do_windows
 from trackgen_core.schema import VIEWS
-from trackgen_core.store import Store
+from trackgen_core.store import STAGES, Store
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -223,4 +225,21 @@ def test_writers_for_other_users_do_not_wait(databases: postgres.Databases) -> N
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.5)
         assert connection.exec_driver_sql(waits).scalar_one() == 2
+    store.database.close()
+
+
+def test_the_server_knows_how_much_there_is_after_many_points(
+    databases: postgres.Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take new years of a history for empty, and join whatever is about them row by row."""
+    store = Store(Database(databases.new()))
+    points = demo.demo_history().query("user == 'ada'")
+    add_points(store, points)
+    monkeypatch.setattr(parallel, "MANY_POINTS", len(points))
+    for stage in STAGES:
+        list(do_windows(store, stage, plan_work(store, stage, *world.ALL_DAYS), workers=1))
+    with store.read() as connection:
+        known = dict(connection.exec_driver_sql("SELECT relname, reltuples FROM pg_class").tuples().all())
+        for table in ("segments", "tracks", "stays", "legs", "item_days"):
+            assert known[table] == connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() > 0
     store.database.close()
