@@ -241,18 +241,25 @@ def test_workers_die_with_their_parent(fragments: History, tmp_path: Path, after
 def test_a_killed_import_leaves_every_file_whole_or_out(history: History, tmp_path: Path) -> None:
     per_device = "SELECT count(*) FROM points GROUP BY device_id ORDER BY device_id"
     whole = [count for (count,) in query(history.imported, per_device)]
-    started = time.monotonic()
-    trackgen(tmp_path / "undisturbed", "import", *history.files)
-    seconds = time.monotonic() - started
+    assert len(whole) > 1
+
+    def devices(home: Path) -> int:
+        if not (home / "trackgen.db").exists() or not query(home, "SELECT * FROM sqlite_master WHERE name = 'tracks'"):
+            return 0
+        return len(query(home, "SELECT * FROM devices"))
 
     trials, rng, seen = 5, random.Random(3), set()
     for number in range(trials):
         home = tmp_path / str(number)
         process = start(home, "import", *history.files)
-        time.sleep(0.3 + (number + rng.random()) / trials * (seconds - 0.3))
+        # At some moment after so many files are in, in the middle of the next.
+        while process.poll() is None and not ((home / "trackgen.db").exists() and devices(home) >= number % len(whole)):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.2))
         kill(process, whole_group=number % 2 == 0)
         there = []
-        if not (home / "trackgen.db").exists() or not query(home, "SELECT * FROM sqlite_master WHERE name = 'tracks'"):
+        if not devices(home):
+            seen.add(0)
             continue
         there = [count for (count,) in query(home, per_device)]
         assert there == whole[: len(there)]
