@@ -46,7 +46,7 @@ def run(home: Path, *args: object, env: dict[str, str] | None = None, answer: st
 def trackgen(home: Path, *args: object, env: dict[str, str] | None = None, answer: str = "") -> str:
     """Run a command that has to succeed without a word on stderr, and return what it prints."""
     done = run(home, *args, env=env, answer=answer)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), f"trackgen {' '.join(map(str, args))}: {done}"
     return done.stdout
 
 

@@ -65,8 +65,8 @@ TEMP_TABLES: Final = (
     "PRIMARY KEY (device_id, time_ms, lon, lat))",
     # Spans of time of some devices that a query is about.
     "spans (device_id INTEGER, lo_ms BIGINT, hi_ms BIGINT)",
-    # Segments, work and results that a query is about.
-    "picked (device_id INTEGER, day INTEGER, number INTEGER)",
+    # Days of devices, work and results that a query is about.
+    "picked (device_id INTEGER, day INTEGER)",
     "listed (user_id INTEGER, day INTEGER, version BIGINT)",
     "gone (item_id VARCHAR)",
 )

@@ -97,7 +97,7 @@ def do_windows(
     if workers > 1 and len(windows) >= MANY:
         _serve()
     trial_ends = time.monotonic() + (0.0 if _served.is_set() else TRIAL_S)
-    while queue and (workers == 1 or time.monotonic() < trial_ends):
+    while queue and (workers == 1 or len(queue.ready) < 2 or time.monotonic() < trial_ends):
         yield from queue.settle(_do(store, stage, queue.wait()))
     if queue:
         yield from _do_with_workers(queue, workers)

@@ -831,10 +831,9 @@ class Store:
 
     def segment_paths(self, connection: Connection, heads: pd.DataFrame) -> pd.DataFrame:
         """Return `device_id`, `day`, `number` and `path` of some segments, and of others between them."""
-        by_device = heads.groupby("device_id", as_index=False)
-        return self._segments_in(
-            connection, by_device.agg(lo_ms=("first_ms", "min"), hi_ms=("last_ms", "max")), PATH_DTYPES
-        )
+        spans = heads.groupby("device_id", as_index=False).agg(lo_ms=("day", "min"), hi_ms=("day", "max"))
+        spans[["lo_ms", "hi_ms"]] *= MS_PER_DAY
+        return self._segments_in(connection, spans, PATH_DTYPES)
 
     def replace_segments(
         self,
@@ -1040,7 +1039,7 @@ class Store:
 
     def refresh_statistics(self, stage: Stage) -> None:
         """Tell PostgreSQL how large and how spread the tables of a stage are, which it would notice a minute later."""
-        with self.database.read() as connection:
+        with self.read() as connection:
             for table in (segments, noise) if stage == "segments" else (tracks, stays, legs, item_days):
                 analyze(connection, table.name)
 

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -265,6 +266,13 @@ def _say_who_works(context: dg.AssetExecutionContext, config: Generation, store:
         context.instance.add_run_tags(context.run.run_id, said)
 
 
+told: Final[ContextVar[Callable[[Stage, float], None] | None]] = ContextVar("told", default=None)
+"""Whom a run tells how far it is, if it is executed in the process that asks.
+
+A thread that looks into run storage is not safe: CPython 3.11 can crash if two threads ask for the `__dict__` of an
+object for the first time at once, as SQLAlchemy does."""
+
+
 class Progress:
     """Chunks done and chunks to do, kept in the tags of the run: run storage is the only place that tracks progress.
 
@@ -297,6 +305,8 @@ class Progress:
         if self.created is not None:
             said[tags.CREATED] = str(self.created)
         self.context.instance.add_run_tags(self.context.run.run_id, said)
+        if tell := told.get():
+            tell(self.stage, self.done / self.total if self.total else 1.0)
         self.written_at = time.monotonic()
 
 

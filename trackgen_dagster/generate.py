@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -39,7 +38,7 @@ from trackgen_core.generation import day_stats, mark_all
 from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
 from trackgen_core.store import STAGES, Store
 from trackgen_dagster import tags
-from trackgen_dagster.assets import progress_of
+from trackgen_dagster.assets import told
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import LOCATION, fail_abandoned_runs, process_tag
 from trackgen_dagster.partitions import daily, day_of, key_of
@@ -56,8 +55,6 @@ from trackgen_dagster.requests import (
 from trackgen_dagster.sessions import find_session, list_sessions, missing, said_of, was_interrupted
 
 Mode = Literal["bulk", "incremental", "daily"]
-
-POLL_S: Final = 0.2
 
 UI_ORIGIN: Final = RemoteJobOrigin(
     RemoteRepositoryOrigin(
@@ -426,9 +423,7 @@ def _execute(
 ) -> None:
     run_id = str(uuid.uuid4())
     summary.runs.append(run_id)
-    finished = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(instance, run_id, finished, progress), daemon=True)
-    watcher.start()
+    listening = told.set(lambda stage, share: progress((STAGES.index(stage) + share) / len(STAGES), stage))
     try:
         run = _new_run(instance, run_tags, request, workers, run_id)
         result = execute_run(InMemoryJob(defs.resolve_job_def("generate")), run, instance)
@@ -439,8 +434,7 @@ def _execute(
             instance.report_run_canceled(known, "Stopped at the command line.")
         return
     finally:
-        finished.set()
-        watcher.join()
+        told.reset(listening)
     for event in result.filter_events(lambda event: event.is_step_failure):
         if was_interrupted(event):
             summary.status = "cancelled"
@@ -457,16 +451,6 @@ def _execute(
 
 def _scaled(progress: Callable[[float, str], None], before: float, part: float, share: float, what: str) -> None:
     progress(before + share * part, what)
-
-
-def _watch(
-    instance: dg.DagsterInstance, run_id: str, finished: threading.Event, progress: Callable[[float, str], None]
-) -> None:
-    while not finished.wait(POLL_S):
-        run = instance.get_run_by_id(run_id)
-        begun = [known for stage in STAGES if run and (known := progress_of(run, stage))]
-        share = sum(done / total if total else 1.0 for done, total in begun)
-        progress(share / len(STAGES), STAGES[max(0, len(begun) - 1)])
 
 
 def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -> None:

@@ -67,8 +67,7 @@ def _asked_for(said: QueryParams, instance: dg.DagsterInstance) -> tuple[list[st
     if "session" in said:
         if len(said) > 1:
             raise WrongRequest("session goes with no other parameter")
-        session = find_session(instance, said["session"])
-        return session.named_users, day_of(session.start), day_of(session.end)
+        return find_session(instance, said["session"]).work
     if "start" not in said:
         raise WrongRequest("say which days: start=YYYY-MM-DD, and end if there are more; or session=ID")
     lo_day = _day(said["start"])

@@ -121,6 +121,11 @@ class Session:
         return tags.users_of({tags.USERS: self.users})
 
     @property
+    def work(self) -> tuple[list[str] | None, int, int]:
+        """The users that it is about, None for all, and its first and last day."""
+        return self.named_users, day_of(self.start), day_of(self.end)
+
+    @property
     def map(self) -> str:
         """Where the UI shows a map of its users and days."""
         return f"{ui_url()}{MAP_PATH}?{urlencode({'session': self.session})}"

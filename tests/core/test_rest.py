@@ -93,7 +93,7 @@ def test_deleting_points_is_never_having_had_them(points, rules: Settings, data:
         store.set_settings("anna", rules.model_dump())
         world.add(store, points)
         world.generate(store)
-        world.delete(store, sorted(gone))
+        world.delete(store, sorted(gone, key=repr))
         world.generate(store)
         expected = reference.timeline(rest, rules)
         assert line_of(store, expected) == expected

@@ -44,9 +44,6 @@ MAX_HEADER_CHARS: Final = 1 << 16
 MAX_LINE_CHARS: Final = 1 << 20
 """A longer line is no row of fixes, and must not fill the memory: it is cut into pieces, which are bad rows."""
 
-MOST_BYTES_A_CHARACTER: Final = 4
-"""Of UTF-8."""
-
 Cells = Callable[[int], pa.StringArray]
 """The texts in a column of some rows, without surrounding blanks."""
 
@@ -151,14 +148,13 @@ def _cells_of_plain(lines: list[str], delimiter: str, width: int) -> Cells | Non
     text = "".join(lines)
     if '"' in text or text.startswith("\ufeff") or max(map(len, lines)) >= csv.field_size_limit():
         return None
+    names = [*map(str, range(width))]
     try:
         rows = arrow_csv.read_csv(
             pa.BufferReader(text.encode()),
-            arrow_csv.ReadOptions(
-                column_names=[*map(str, range(width))], block_size=len(text) * MOST_BYTES_A_CHARACTER, use_threads=False
-            ),
+            arrow_csv.ReadOptions(column_names=names, use_threads=False),
             arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False),
-            arrow_csv.ConvertOptions(column_types=dict.fromkeys(map(str, range(width)), pa.string()), null_values=[]),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), null_values=[]),
         )
     except (pa.ArrowInvalid, UnicodeEncodeError):
         return None

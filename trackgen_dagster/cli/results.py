@@ -352,19 +352,12 @@ def map_(
     if session is not None:
         if users or start is not None or end is not None:
             raise click.UsageError("--session says which users and days: it goes without --user, --start and --end")
-        names, start, end = _work_of(session)
+        from trackgen_dagster.instance import open_instance
+        from trackgen_dagster.sessions import find_session
+
+        with open_instance() as instance:
+            names, start, end = find_session(instance, session).work
     with output_stream(output) as out:
         tracks, stays = write_map(open_store(), out, names, start, end, tiles=ground)
     if output:
         click.echo(f"{counted(tracks, 'track')} and {counted(stays, 'stay')} drawn on {output}")
-
-
-def _work_of(session: str) -> tuple[list[str] | None, int, int]:
-    """Return the users of a session, None for all, and its first and last day."""
-    from trackgen_dagster.instance import open_instance
-    from trackgen_dagster.partitions import day_of
-    from trackgen_dagster.sessions import find_session
-
-    with open_instance() as instance:
-        found = find_session(instance, session)
-    return found.named_users, day_of(found.start), day_of(found.end)
