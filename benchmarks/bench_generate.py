@@ -21,9 +21,10 @@ from history import make_points, write_csv
 
 SAMPLE_S = 0.05
 TIMED_CLI = Path(__file__).with_name("timed_cli.py")
-PHASES = ("read", "compute", "write", "tracks", "checks", "statistics", "start", "rest")
+PHASES = ("read", "compute", "write", "tracks", "statistics", "pictures", "checks", "events", "start", "rest")
 """Read: points from SQLite to columns. Compute: `segment`. Write: segments and work list. Tracks: all of their
-making. Statistics: `day_stats`. Start: importing Dagster. Rest: Dagster's runs and events, and the command line."""
+making. Statistics: `day_stats` and `segment_stats`. Pictures: those of days. Events: what Dagster stores of the run.
+Start: importing Dagster. Rest: what else Dagster does, and the command line."""
 
 
 @dataclass

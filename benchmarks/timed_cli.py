@@ -59,6 +59,8 @@ def main() -> None:
 def wrap_phases() -> None:
     """Put a stop watch around everything that `generate` spends its time on."""
     started = time.perf_counter()
+    from dagster import DagsterInstance
+
     from trackgen_core import generation, parallel
     from trackgen_core.store import Store
     from trackgen_dagster import assets, checks, generate
@@ -70,6 +72,9 @@ def wrap_phases() -> None:
     parallel.make_tracks = timed("tracks", parallel.make_tracks)
     for module in (assets, generate):
         module.day_stats = timed("statistics", module.day_stats)
+    assets.segment_stats = timed("statistics", assets.segment_stats)
+    assets.metadata.pictures = timed_iterator("pictures", assets.metadata.pictures)
+    DagsterInstance.handle_new_event = timed("events", DagsterInstance.handle_new_event)  # type: ignore[method-assign]
     checks._result = timed("checks", checks._result)
 
 

@@ -106,7 +106,7 @@ def plan_work(
         work = store.dirty(connection, stage, lo_day, hi_day, user_ids, dead=False)
         if len(work) <= DAYS_PER_WINDOW:
             return plan(work, stage=stage)
-        count = store.count_points if stage == "segments" else store.count_segment_points
+        count = store.estimate_points if stage == "segments" else store.count_segment_points
         return plan(work, count(connection, int(work["day"].min()), int(work["day"].max()), user_ids), stage)
 
 
@@ -337,15 +337,30 @@ def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Col
         store.mark(connection, stage, pd.concat(days).drop_duplicates(), is_change=False)
 
 
+def segment_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
+    """Return what the first stage has stored of each day from `lo_day` to `hi_day` inclusive, over all users.
+
+    Returns
+    -------
+    DataFrame
+        One row a day, by `day`: `points`; `segments` that they are in; `noise`, those that are set aside instead.
+    """
+    with store.read() as connection:
+        stats = store.segment_sums(connection, lo_day, hi_day)
+        noise = pd.Series(store.count_noise(connection, lo_day, hi_day), name="noise", dtype="int64")
+    stats = _each_day(stats.join(noise, how="outer"), lo_day, hi_day)
+    return stats.assign(points=stats["points"] + stats["noise"])
+
+
 def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
     """Return what is stored of each day from `lo_day` to `hi_day` inclusive, over all users.
 
     Returns
     -------
     DataFrame
-        One row a day, by `day`: `points` and `segments` of the day; `tracks` that start on it and their `length_mm`;
-        `stays` that start on it; `noise`, the points of the day that are set aside; `leftover`, those that are in no
-        track and no stay; unknown, and not counted, where a user's settings cannot be read.
+        One row a day, by `day`: the columns of `segment_stats`; `tracks` that start on it and their `length_mm`;
+        `stays` that start on it; `leftover`, the points of the day that are in no track and no stay; unknown, and not
+        counted, where a user's settings cannot be read.
     """
     with store.read() as connection:
         devices = store.devices(connection)
@@ -355,16 +370,17 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
         heads = store.segment_heads(connection, spans)
         edits = store.edits(connection)
         of_tracks = store.track_sums(connection, lo_day, hi_day)
-        noise = pd.Series(store.count_noise(connection, lo_day, hi_day), name="noise", dtype="int64")
         stays = pd.Series(store.count_stays(connection, lo_day, hi_day), name="stays", dtype="int64")
-    of_segments = heads.groupby("day").agg(points=("points", "sum"), segments=("points", "size"))
     heads = _with_seams(heads[heads["device_id"].map(user_of).isin(list(settings_of))], user_of, settings_of, edits)
     chains = chains_of(heads)
     alone = chains[(chains["is_stay"] == 0) & ~is_track(chains)]
     leftover = alone.groupby("day")["points"].sum().rename("leftover")
-    days = pd.RangeIndex(lo_day, hi_day + 1, name="day")
-    stats = of_segments.join([leftover, of_tracks, noise, stays], how="outer").reindex(days).fillna(0).astype("int64")
-    return stats.assign(points=stats["points"] + stats["noise"])
+    of_chains = _each_day(of_tracks.join([stays, leftover], how="outer"), lo_day, hi_day)
+    return segment_stats(store, lo_day, hi_day).join(of_chains)
+
+
+def _each_day(counts: pd.DataFrame, lo_day: int, hi_day: int) -> pd.DataFrame:
+    return counts.reindex(pd.RangeIndex(lo_day, hi_day + 1, name="day")).fillna(0).astype("int64")
 
 
 def user_by_device(devices: pd.DataFrame) -> dict[int, int]:

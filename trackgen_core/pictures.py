@@ -25,6 +25,8 @@ COARSER: Final = 1.4
 """How much wider the cells of a grid are than those of the one before."""
 
 COARSEST: Final = SIZE / 8
+CELLS: Final = SIZE + 1
+"""The finest grid has no more cells in a row."""
 
 # What a URL cannot hold is written in the way of URLs.
 HEAD: Final = (
@@ -103,8 +105,8 @@ def _thinned(x: IntArray, y: IntArray, line: IntArray, panel: IntArray, room: In
     kept = [np.empty(0, np.int64)]
     left, cell = np.arange(len(x)), 1.0
     while len(left) and cell < COARSEST:
-        cells = np.column_stack([line[left], x[left] // cell, y[left] // cell])
-        left = _without_single(left[np.any(np.diff(cells, axis=0, prepend=-1) != 0, axis=1)], line)
+        cells = (line[left] * CELLS + x[left] // cell) * CELLS + y[left] // cell
+        left = _without_single(left[np.diff(cells, prepend=-1) != 0], line)
         fits = np.bincount(panel[line[left]], _characters(x[left], y[left], line[left]), len(room)) <= room
         kept.append(left[fits[panel[line[left]]]])
         left = left[~fits[panel[line[left]]]]
@@ -121,6 +123,6 @@ def _without_single(vertices: IntArray, line: IntArray) -> IntArray:
 
 def _characters(x: IntArray, y: IntArray, line: IntArray) -> IntArray:
     """Return how many characters each vertex takes: a sign and digits for each axis; where lines begin, nine in all."""
-    steps = np.abs(np.diff(np.column_stack([x, y]), axis=0, prepend=0))
-    count: IntArray = (2 + (steps >= 10) + (steps >= 100)).sum(axis=1)
-    return np.where(np.diff(line, prepend=-1) != 0, 9, count)
+    across, down = (np.abs(np.diff(axis, prepend=0)) for axis in (x, y))
+    digits = 1 + (across >= 10) + (across >= 100) + 1 + (down >= 10) + (down >= 100)
+    return np.where(np.diff(line, prepend=-1) != 0, 9, 2 + digits)

@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Table,
     and_,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    tablesample,
     text,
     true,
     tuple_,
@@ -160,6 +162,9 @@ DAY_SUM_DTYPES: Final = {
 }
 TOUCHED_DTYPES: Final = {"user_id": "int64", "device_id": "int64", "day": "int64", "lo_ms": "int64", "hi_ms": "int64"}
 """Days of devices of which points change, with the first and the last of these points."""
+
+SAMPLED_PERCENT: Final = 10
+"""Of the pages of points, where it is enough to know about how many there are."""
 
 POINT_BATCH_ROWS: Final = 250_000
 """Points held at once while segments are made; a day of one device is never cut, whatever its size."""
@@ -558,8 +563,21 @@ class Store:
         """Return the number of points of each day that has any, from `lo_day` to `hi_day` inclusive."""
         return self._count_by_day(connection, points, lo_day, hi_day, user_ids)
 
+    def estimate_points(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> dict[int, int]:
+        """Return about how many points each day has: PostgreSQL counts those of a part of its pages.
+
+        Of the 200,000 points of a window it finds about 1,400 pages full, so the number is seldom wrong by a fifth.
+        """
+        if connection.dialect.name != "postgresql":
+            return self.count_points(connection, lo_day, hi_day, user_ids)
+        sample = tablesample(points, func.system(SAMPLED_PERCENT), "points", seed=literal(0))
+        counted = self._count_by_day(connection, sample, lo_day, hi_day, user_ids)
+        return {day: count * 100 // SAMPLED_PERCENT for day, count in counted.items()}
+
     def _count_by_day(
-        self, connection: Connection, table: Table, lo_day: int, hi_day: int, user_ids: Collection[int] | None
+        self, connection: Connection, table: FromClause, lo_day: int, hi_day: int, user_ids: Collection[int] | None
     ) -> dict[int, int]:
         day = (table.c.time_ms // MS_PER_DAY).label("day")
         query = (
@@ -922,17 +940,25 @@ class Store:
         """Return the number of points set aside of each day that has any, from `lo_day` to `hi_day` inclusive."""
         return self._count_by_day(connection, noise, lo_day, hi_day, user_ids)
 
-    def count_segment_points(
+    def segment_sums(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
-    ) -> dict[int, int]:
-        """Return the number of points in segments of each day that has any, from `lo_day` to `hi_day` inclusive."""
+    ) -> pd.DataFrame:
+        """Return `points` in segments and `segments` by `day`, of each day from `lo_day` to `hi_day` that has any."""
         query = (
-            select(segments.c.day, func.sum(segments.c.points))
+            select(segments.c.day, func.sum(segments.c.points), func.count())
             .select_from(devices.join(segments))
             .where(segments.c.day.between(lo_day, hi_day), _of_users(devices.c.user_id, user_ids))
             .group_by(segments.c.day)
         )
-        return {int(number): int(count) for number, count in connection.execute(query)}
+        dtypes = {"day": "int64", "points": "int64", "segments": "int64"}
+        return fetch_frame(connection, query, dtypes).set_index("day")
+
+    def count_segment_points(
+        self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
+    ) -> dict[int, int]:
+        """Return the number of points in segments of each day that has any, from `lo_day` to `hi_day` inclusive."""
+        sums = self.segment_sums(connection, lo_day, hi_day, user_ids)
+        return dict(zip(sums.index.tolist(), sums["points"].tolist(), strict=True))
 
     def days_with_segments(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None
@@ -1035,13 +1061,16 @@ class Store:
     def paths_of(self, connection: Connection, track_ids: Collection[str]) -> dict[str, bytes]:
         """Return the paths (WKB) of tracks by their ids."""
         query = select(tracks.c.track_id, tracks.c.path).where(tracks.c.track_id.in_(list(track_ids)))
-        return {row.track_id: bytes(row.path) for row in connection.execute(query)}
+        found = fetch_columns(connection, query, {"track_id": "str", "path": "object"})
+        return {id: path for frame in found for id, path in zip(frame["track_id"], frame["path"], strict=True)}
 
     def refresh_statistics(self, stage: Stage) -> None:
         """Tell PostgreSQL how large and how spread the tables of a stage are, which it would notice a minute later."""
         with self.read() as connection:
             for table in (segments, noise) if stage == "segments" else (tracks, stays, legs, item_days):
-                analyze(connection, table.name)
+                indexed = [column for index in table.indexes for column in index.columns]
+                asked_by = {column.name: None for column in (*table.primary_key.columns, *indexed)}
+                analyze(connection, f"{table.name} ({', '.join(asked_by)})")
 
     def count_tracks(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None

@@ -15,7 +15,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from pydantic import Field
 
 from trackgen_core.failures import Backoff, classify
-from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan_work
+from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan_work, segment_stats
 from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
 from trackgen_core.store import Stage, Store
@@ -37,6 +37,12 @@ PROGRESS_EVERY_S: Final = 0.5
 MOST_RETRIES: Final = 3
 RETRY_S: Final = 5
 """How often, and after how long, a step begins again that lost the database in between."""
+
+TOLD_OF_DAYS: Final = (
+    *("points", "segments", "tracks", "km", "stays", "noise", "leftover"),
+    *("seconds", "peak_memory_mb"),
+)
+"""The figures of a partition, in this order; those that its stage has."""
 
 FAILURES: Final = "failures"
 """Metadata of a step that failed: the chunks that could not be made, as a list of JSON objects."""
@@ -236,7 +242,8 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
         with store.read() as connection:
             progress.created = store.count_tracks(connection, *_counted_days(context), user_ids)
     progress.write()
-    said = _metadata(stage, day_stats(store, lo_day, hi_day).join(cost))
+    stats = segment_stats if stage == "segments" else day_stats
+    said = _metadata(stats(store, lo_day, hi_day).join(cost))
     if stage == "tracks":
         for day, values in said.items():
             if values["tracks"] + values["stays"]:
@@ -316,23 +323,12 @@ def progress_of(run: dg.DagsterRun, stage: Stage) -> tuple[int, int] | None:
     return (int(done), int(total)) if slash else None
 
 
-def _metadata(stage: Stage, stats: pd.DataFrame) -> dict[int, dict[str, Any]]:
+def _metadata(stats: pd.DataFrame) -> dict[int, dict[str, Any]]:
     """Return the metadata of each partition: what is stored of the day, and what it cost to make."""
-    km = stats["length_mm"] / 1e6
-    columns = {
-        "segments": {"points": stats["points"], "segments": stats["segments"], "noise": stats["noise"]},
-        "tracks": {
-            "points": stats["points"],
-            "segments": stats["segments"],
-            "tracks": stats["tracks"],
-            "km": km,
-            "stays": stats["stays"],
-            "noise": stats["noise"],
-            "leftover": stats["leftover"],
-        },
-    }[stage]
-    columns |= {"seconds": stats["seconds"].round(4), "peak_memory_mb": stats["peak_memory_mb"].round(1)}
-    return _by_day(columns)
+    columns: dict[Any, pd.Series] = dict(stats.round({"seconds": 4, "peak_memory_mb": 1}))
+    if "length_mm" in columns:
+        columns["km"] = columns["length_mm"] / 1e6
+    return _by_day({name: columns[name] for name in TOLD_OF_DAYS if name in columns})
 
 
 def _by_day(columns: Mapping[str, pd.Series]) -> dict[int, dict[str, Any]]:
