@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select, text
 from trackgen_core.database import (
     analyze,
     bulk_insert,
+    empty,
     fill,
     insert_ignore,
     lock_users,
@@ -178,7 +179,7 @@ class Incoming:
         self.owners: dict[tuple[str, str], int] = {}
         self.collected = 0
         with connection.begin():
-            connection.exec_driver_sql("DELETE FROM incoming")
+            empty(connection, "incoming")
 
     def add(self, points: pd.DataFrame) -> None:
         """Collect valid points. Of the same point, a known value beats an unknown one, and a larger one a smaller one:
@@ -212,7 +213,7 @@ class Incoming:
                 if sum(new for *_, new in rows) < self.collected:
                     rows += connection.execute(text(_IMPROVE_OLD))
             else:
-                connection.exec_driver_sql("DELETE FROM fresh")
+                empty(connection, "fresh")
                 connection.exec_driver_sql(_FIND_FRESH)
                 connection.exec_driver_sql(_ADD_FRESH)
                 rows = [*connection.execute(text(_FRESH_DAYS))]
@@ -274,7 +275,7 @@ class _Forecast(NamedTuple):
 def _forecast(store: Store) -> Iterator[_Forecast]:
     with store.database.engine.connect() as connection:
         with connection.begin():
-            connection.exec_driver_sql("DELETE FROM foreseen")
+            empty(connection, "foreseen")
         yield _Forecast(connection, {})
 
 

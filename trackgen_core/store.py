@@ -163,6 +163,9 @@ DAY_SUM_DTYPES: Final = {
 TOUCHED_DTYPES: Final = {"user_id": "int64", "device_id": "int64", "day": "int64", "lo_ms": "int64", "hi_ms": "int64"}
 """Days of devices of which points change, with the first and the last of these points."""
 
+MANY_DAYS: Final = 10_000
+"""After so many are listed at once, what PostgreSQL knows of the work list is out of date."""
+
 SAMPLED_PERCENT: Final = 10
 """Of the pages of points, where it is enough to know about how many there are."""
 
@@ -622,6 +625,8 @@ class Store:
         )
         values = {"stage": stage, "version": version, "listed_ms": version_ms(version), "is_change": int(is_change)}
         connection.execute(query, values)
+        if len(days) >= MANY_DAYS:
+            analyze(connection, "dirty_days")
 
     def mark_touched(self, connection: Connection, touched: pd.DataFrame) -> None:
         """List as work the days of points that change, and days beside them in whose buffer these points lie.
@@ -1067,7 +1072,7 @@ class Store:
     def refresh_statistics(self, stage: Stage) -> None:
         """Tell PostgreSQL how large and how spread the tables of a stage are, which it would notice a minute later."""
         with self.read() as connection:
-            for table in (segments, noise) if stage == "segments" else (tracks, stays, legs, item_days):
+            for table in (segments, noise, dirty_days) if stage == "segments" else (tracks, stays, legs, item_days):
                 indexed = [column for index in table.indexes for column in index.columns]
                 asked_by = {column.name: None for column in (*table.primary_key.columns, *indexed)}
                 analyze(connection, f"{table.name} ({', '.join(asked_by)})")

@@ -21,6 +21,7 @@ from trackgen_core.database import Database, DatabaseError
 from trackgen_core.generation import plan_work
 from trackgen_core.importing import add_points
 from trackgen_core.parallel import do_windows
+from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import VIEWS
 from trackgen_core.store import STAGES, Store
 
@@ -242,4 +243,37 @@ def test_the_server_knows_how_much_there_is_after_many_points(
         known = dict(connection.exec_driver_sql("SELECT relname, reltuples FROM pg_class").tuples().all())
         for table in ("segments", "tracks", "stays", "legs", "item_days"):
             assert known[table] == connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() > 0
+    store.database.close()
+
+
+def test_what_was_asked_about_before_takes_no_time(databases: postgres.Databases) -> None:
+    """Nobody vacuums temporary tables: pages of rows that were deleted would be read again with every question."""
+    store = Store(Database(databases.new()))
+    days = pd.DataFrame({"user_id": np.repeat(np.arange(1, 51), 400), "day": np.tile(np.arange(19_000, 19_400), 50)})
+    with store.write() as connection:
+        connection.exec_driver_sql("INSERT INTO users (name) SELECT 'user ' || n FROM generate_series(1, 50) AS n")
+        for part in (days, days[:10]):
+            for _ in range(3):
+                store.mark(connection, "segments", part)
+        assert connection.exec_driver_sql("SELECT count(*) FROM listed").scalar_one() == 10
+        assert connection.exec_driver_sql("SELECT pg_relation_size('listed')").scalar_one() <= 8192
+        known = "SELECT reltuples FROM pg_class WHERE relname = 'dirty_days'"
+        assert connection.exec_driver_sql(known).scalar_one() == len(days)
+    store.database.close()
+
+
+def test_points_are_estimated_about_right(databases: postgres.Databases) -> None:
+    """Windows are cut by it, so a window's worth of points may not be far off, also where all are on a few days."""
+    store = Store(Database(databases.new()))
+    rng = np.random.default_rng(3)
+    day = np.repeat([19_000, 19_001, 19_040, 19_100], [150_000, 50_000, 100_000, 100_000])
+    made = {"time_ms": day * MS_PER_DAY + np.arange(len(day)), "lon": rng.uniform(5, 15, len(day)), "lat": 50.0}
+    missing = dict.fromkeys(("altitude", "accuracy", "speed"), np.nan)
+    add_points(store, pd.DataFrame({"user": "ada", "device": "phone", **made, **missing}))
+    with store.read() as connection:
+        exact = store.count_points(connection, *world.ALL_DAYS)
+        about = store.estimate_points(connection, *world.ALL_DAYS)
+    assert exact == {19_000: 150_000, 19_001: 50_000, 19_040: 100_000, 19_100: 100_000}
+    for days in ((19_000, 19_001), (19_040, 19_100)):
+        assert sum(about[day] for day in days) == pytest.approx(200_000, rel=0.25)
     store.database.close()
