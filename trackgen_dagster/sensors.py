@@ -9,11 +9,13 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 import pandas as pd
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 
 from trackgen_core.home import home
 from trackgen_core.inbox import waiting
@@ -56,6 +58,12 @@ MOST_OBSERVED: Final = 50
 
 OBSERVE_S: Final = 0.5
 """How long a tick counts points for that."""
+
+FORGOTTEN_S: Final = 60
+"""A run that failed and is to be tried again is so within seconds."""
+
+FORGOTTEN_DAYS: Final = 2
+"""What failed longer ago is left alone."""
 
 AWAY_S: Final = 180
 """If the watchdog has not looked for so long, the machine was asleep, and silence proves nothing."""
@@ -162,7 +170,8 @@ def drop_folder(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest |
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=RUNNING,
-    description="Marks runs as failed whose process is gone or that have made no progress for too long.",
+    description="Marks runs as failed whose process is gone or that have made no progress for too long, and sees to it "
+    "that they are tried again.",
 )
 def watchdog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Fail what is stuck, so that it is tried again."""
@@ -174,6 +183,8 @@ def watchdog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     failed += fail_stuck_runs(context.instance, 60 * number("TRACKGEN_STUCK_MINUTES"), since)
     for run_id in failed:
         context.log.warning(f"run {run_id} was stuck and is marked as failed")
+    for run_id in retry_forgotten_runs(context.instance, FORGOTTEN_S):
+        context.log.warning(f"run {run_id} failed and was not tried again; it will be now")
     return dg.SensorResult(skip_reason=f"Stuck: {counted(len(failed), 'run')}.", cursor=json.dumps([now, since]))
 
 
@@ -201,6 +212,39 @@ def fail_stuck_runs(instance: dg.DagsterInstance, seconds: float, since: float =
             instance.report_run_failed(run, f"No progress for {silent / 60:.0f} minutes.")
             stuck.append(run.run_id)
     return stuck
+
+
+def retry_forgotten_runs(instance: dg.DagsterInstance, seconds: float) -> list[str]:
+    """Remind Dagster, once, of runs of ours that it was to try again and did not, and return their ids.
+
+    Its daemon looks at a run when its failure is in the event log, a moment before its status says so. If it comes in
+    between, it takes the run for one that is at work, and never looks again; the backfill waits for ever.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Whose runs to look at.
+    seconds : float
+        How long ago they failed at least.
+    """
+    waits = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        tags={WILL_RETRY_TAG: "true"},
+        updated_after=datetime.now(UTC) - timedelta(days=FORGOTTEN_DAYS),
+    )
+    forgotten = []
+    for record in instance.get_run_records(waits):
+        run = record.dagster_run
+        if time.time() - (record.end_time or 0.0) < seconds or not is_ours(run):
+            continue
+        if {AUTO_RETRY_RUN_ID_TAG, tags.REMINDED, tags.CANCELLED} & {*run.tags}:
+            continue
+        if instance.get_runs_count(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run.run_id})):
+            continue
+        instance.add_run_tags(run.run_id, {tags.REMINDED: "true"})
+        instance.report_run_failed(run, "It was to be tried again, and was not; it will be now.")
+        forgotten.append(run.run_id)
+    return forgotten
 
 
 def _stop(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -54,6 +54,9 @@ FAILED: Final = "trackgen/failed"
 WAITED: Final = ".dagster/trackgen.waited_s"
 """Seconds between the request for the run and its start."""
 
+REMINDED: Final = ".dagster/trackgen.reminded"
+"""Set on a run that failed and that Dagster has been reminded to try again."""
+
 BACKFILL: Final = "dagster/backfill"
 PRIORITY: Final = "dagster/priority"
 MAX_RETRIES: Final = "dagster/max_retries"

@@ -19,7 +19,7 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon import sensor as sensor_daemon
@@ -49,12 +49,13 @@ from trackgen_dagster.sensors import (
     drop_folder,
     fail_stuck_runs,
     incremental,
+    retry_forgotten_runs,
     watchdog,
 )
 
 FIRST = world.day(fix(at("10:00")))
 TODAY = now_ms() // MS_PER_DAY
-QUEUED, STARTED = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED
+QUEUED, STARTED, FAILURE = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
 REFUSED = "CREATE TRIGGER refused BEFORE INSERT ON segments BEGIN SELECT RAISE(FAIL, 'no room'); END"
 
 Asked = tuple[int, int, tuple[str, ...] | None]
@@ -832,6 +833,23 @@ def test_a_run_that_cannot_be_stopped_fails_too(instance: dg.DagsterInstance) ->
     gone = put(instance, STARTED, days_tags(FIRST, FIRST) | {GRPC_INFO_TAG: '{"host": "localhost", "port": 1}'})
     assert fail_stuck_runs(instance, 1e-6) == [gone.run_id]
     assert reload(instance, gone).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_dagster_forgot_to_try_again_is_failed_once_more(instance: dg.DagsterInstance) -> None:
+    """Its daemon goes by events of failure: it looked at the run before its status said so, as can happen."""
+    again = {WILL_RETRY_TAG: "true"}
+    forgotten = put(instance, FAILURE, days_tags(FIRST, FIRST) | again)
+    put(instance, FAILURE, days_tags(FIRST, FIRST))
+    put(instance, FAILURE, days_tags(FIRST, FIRST) | again | {tags.CANCELLED: "true"})
+    put(instance, FAILURE, days_tags(FIRST, FIRST) | again | {AUTO_RETRY_RUN_ID_TAG: forgotten.run_id})
+    by_hand = put(instance, FAILURE, days_tags(FIRST, FIRST) | again)
+    put(instance, STARTED, days_tags(FIRST, FIRST) | {PARENT_RUN_ID_TAG: by_hand.run_id})
+    instance.report_run_failed(forgotten)
+    assert retry_forgotten_runs(instance, 60) == [], "it failed just now"
+    instance.event_log_storage.delete_events(forgotten.run_id)
+    assert retry_forgotten_runs(instance, 0) == [forgotten.run_id]
+    assert "tried again" in reason(instance, forgotten)
+    assert retry_forgotten_runs(instance, 0) == [], "once is enough"
 
 
 def test_runs_of_others_may_be_silent(instance: dg.DagsterInstance) -> None:
