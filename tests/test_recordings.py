@@ -111,7 +111,7 @@ def assert_expected(found: Mapping[str, Any], expected: Mapping[str, Any]) -> No
 def clear(store: Store) -> None:
     """Forget what was made, and list everything as work, as if it had just been imported."""
     with store.write() as connection:
-        for table in ("tracks", "legs", "stays", "item_days", "segments", "dirty_days"):
+        for table in (*world.RESULTS, "dirty_days"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
         store.mark(connection, "segments", store.days_with_points(connection))
 

@@ -18,6 +18,9 @@ from trackgen_core.store import Store
 
 ALL_DAYS = (0, 100_000)
 
+RESULTS = ("segments", "tracks", "legs", "stays", "noise", "item_days")
+"""The tables of what is made of points."""
+
 
 def open_store(folder: Path) -> Store:
     return Store(Database(f"sqlite:///{folder}/trackgen.db"))

@@ -346,9 +346,12 @@ def segment_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
         One row a day, by `day`: `points`; `segments` that they are in; `noise`, those that are set aside instead.
     """
     with store.read() as connection:
-        stats = store.segment_sums(connection, lo_day, hi_day)
-        noise = pd.Series(store.count_noise(connection, lo_day, hi_day), name="noise", dtype="int64")
-    stats = _each_day(stats.join(noise, how="outer"), lo_day, hi_day)
+        return _segment_stats(store, connection, lo_day, hi_day)
+
+
+def _segment_stats(store: Store, connection: Connection, lo_day: int, hi_day: int) -> pd.DataFrame:
+    noise = pd.Series(store.count_noise(connection, lo_day, hi_day), name="noise", dtype="int64")
+    stats = _each_day(store.segment_sums(connection, lo_day, hi_day).join(noise, how="outer"), lo_day, hi_day)
     return stats.assign(points=stats["points"] + stats["noise"])
 
 
@@ -363,6 +366,7 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
         counted, where a user's settings cannot be read.
     """
     with store.read() as connection:
+        of_segments = _segment_stats(store, connection, lo_day, hi_day)
         devices = store.devices(connection)
         user_of = user_by_device(devices)
         settings_of = store.settings_of(connection, readable_only=True)
@@ -376,7 +380,7 @@ def day_stats(store: Store, lo_day: int, hi_day: int) -> pd.DataFrame:
     alone = chains[(chains["is_stay"] == 0) & ~is_track(chains)]
     leftover = alone.groupby("day")["points"].sum().rename("leftover")
     of_chains = _each_day(of_tracks.join([stays, leftover], how="outer"), lo_day, hi_day)
-    return segment_stats(store, lo_day, hi_day).join(of_chains)
+    return of_segments.join(of_chains)
 
 
 def _each_day(counts: pd.DataFrame, lo_day: int, hi_day: int) -> pd.DataFrame:

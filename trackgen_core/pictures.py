@@ -124,5 +124,5 @@ def _without_single(vertices: IntArray, line: IntArray) -> IntArray:
 def _characters(x: IntArray, y: IntArray, line: IntArray) -> IntArray:
     """Return how many characters each vertex takes: a sign and digits for each axis; where lines begin, nine in all."""
     across, down = (np.abs(np.diff(axis, prepend=0)) for axis in (x, y))
-    digits = 1 + (across >= 10) + (across >= 100) + 1 + (down >= 10) + (down >= 100)
-    return np.where(np.diff(line, prepend=-1) != 0, 9, 2 + digits)
+    count: IntArray = 4 + (across >= 10) + (across >= 100) + (down >= 10) + (down >= 100)
+    return np.where(np.diff(line, prepend=-1) != 0, 9, count)

@@ -38,10 +38,7 @@ MOST_RETRIES: Final = 3
 RETRY_S: Final = 5
 """How often, and after how long, a step begins again that lost the database in between."""
 
-TOLD_OF_DAYS: Final = (
-    *("points", "segments", "tracks", "km", "stays", "noise", "leftover"),
-    *("seconds", "peak_memory_mb"),
-)
+FIGURES: Final = ("points", "segments", "tracks", "km", "stays", "noise", "leftover", "seconds", "peak_memory_mb")
 """The figures of a partition, in this order; those that its stage has."""
 
 FAILURES: Final = "failures"
@@ -328,7 +325,7 @@ def _metadata(stats: pd.DataFrame) -> dict[int, dict[str, Any]]:
     columns: dict[Any, pd.Series] = dict(stats.round({"seconds": 4, "peak_memory_mb": 1}))
     if "length_mm" in columns:
         columns["km"] = columns["length_mm"] / 1e6
-    return _by_day({name: columns[name] for name in TOLD_OF_DAYS if name in columns})
+    return _by_day({name: columns[name] for name in FIGURES if name in columns})
 
 
 def _by_day(columns: Mapping[str, pd.Series]) -> dict[int, dict[str, Any]]:

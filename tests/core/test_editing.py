@@ -30,7 +30,7 @@ def ids(store: Store) -> list[str]:
 
 
 def everything(store: Store) -> list[list[tuple[object, ...]]]:
-    return [world.rows(store, name) for name in ("segments", "tracks", "legs", "stays", "noise", "item_days")]
+    return [world.rows(store, name) for name in world.RESULTS]
 
 
 def assert_it_lasts(store: Store) -> None:

@@ -75,11 +75,10 @@ def test_any_order_of_arrival_and_any_grouping_give_the_reference(points, rules:
         assert line_of(store, expected) == expected
         assert_sound(store)
 
-        tables = ("segments", "tracks", "legs", "stays", "noise", "item_days")
-        before = [world.rows(store, table) for table in tables]
+        before = [world.rows(store, table) for table in world.RESULTS]
         for group in data.draw(strategies.groupings(days)):
             world.generate(store, group)
-        assert [world.rows(store, table) for table in tables] == before
+        assert [world.rows(store, table) for table in world.RESULTS] == before
 
 
 @slow
