@@ -35,9 +35,12 @@ class Edit(NamedTuple):
     mode: str | None
 
 
+_NO_EDITS: Final = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in EDIT_DTYPES.items()})
+
+
 def no_edits() -> pd.DataFrame:
     """Return a frame of no edits."""
-    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in EDIT_DTYPES.items()})
+    return _NO_EDITS.copy()
 
 
 def split_hops(edits: pd.DataFrame, device: IntArray, first_ms: IntArray, last_ms: IntArray) -> Mask:
@@ -104,6 +107,8 @@ def modes_by_hand(edits: pd.DataFrame, device: IntArray, time_ms: IntArray) -> I
 
 def _of_devices(edits: pd.DataFrame, kind: str, device: IntArray) -> Iterator[tuple[Edit, slice]]:
     """Yield each edit of a kind with the slice of its device."""
+    if edits.empty:
+        return
     ids = edits["device_id"].to_numpy()
     first, last = np.searchsorted(device, ids), np.searchsorted(device, ids, "right")
     for n in np.flatnonzero((edits["kind"] == kind).to_numpy() & (first < last)):

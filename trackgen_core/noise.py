@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from trackgen_core.geodesy import FloatArray, IntArray, Mask, distances_cm
 from trackgen_core.points import MS_PER_MINUTE
@@ -245,7 +246,7 @@ def _replays(hops: _Hops, lon: FloatArray, lat: FloatArray) -> Mask:
 
     # Fixes at one of these positions, by position and time.
     wanted, code = np.unique(position[suspects], return_inverse=True)
-    near = np.flatnonzero(np.isin(lon, wanted.real))
+    near = np.flatnonzero(pd.Series(lon).isin(wanted.real))  # by hashes: numpy would sort or compare each with each
     rank = np.minimum(np.searchsorted(wanted, position[near]), len(wanted) - 1)
     there = wanted[rank] == position[near]
     start_ms = hops.clock_ms[0]

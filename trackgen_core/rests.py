@@ -115,24 +115,32 @@ def _away(clock_ms: IntArray, places: IntArray, radius_cm: int) -> Mask:
 
 def _still_hops(clock_ms: IntArray, places: IntArray, stop_ms: int, limit_cm: int) -> Mask:
     """Mark the hops that lie in a rest."""
-    long_ms = max(stop_ms, LONG_MS)
+    # No rest goes over a hop that is too long; on a journey, hardly any time is left between two of these.
     too_long = distances_cm(places[:, :-1], places[:, 1:]) > limit_cm
-    still = _in_still_window(clock_ms, places, too_long, long_ms, limit_cm)
+    first, last = runs(~too_long)
+    slow = clock_ms[last] - clock_ms[first] >= stop_ms
+    kept = np.flatnonzero(covered(len(clock_ms), first[slow], last[slow] + 1))
+    part = np.append(0, np.cumsum(too_long))[kept]
+    clock_ms, places = clock_ms[kept], places[:, kept]
+
+    long_ms = max(stop_ms, LONG_MS)
+    still = _in_still_window(clock_ms, places, part, long_ms, limit_cm)
     if stop_ms < long_ms:
-        first, last = runs(_in_still_window(clock_ms, places, too_long, stop_ms, limit_cm))
+        first, last = runs(_in_still_window(clock_ms, places, part, stop_ms, limit_cm))
         short = clock_ms[last] - clock_ms[first] < long_ms
         first, last = first[short], last[short]
         small = box_sizes_cm(places, first, last) <= limit_cm
         still |= covered(len(still), first[small], last[small])
-    return still
+    all_hops = np.zeros(len(too_long), bool)
+    all_hops[kept[:-1][still]] = True
+    return all_hops
 
 
-def _in_still_window(clock_ms: IntArray, places: IntArray, too_long: Mask, length_ms: int, limit_cm: int) -> Mask:
-    """Mark the hops inside windows of a length whose fixes fit into a small box; no hop does that is `too_long`."""
+def _in_still_window(clock_ms: IntArray, places: IntArray, part: IntArray, length_ms: int, limit_cm: int) -> Mask:
+    """Mark the hops inside windows of a length whose fixes are of one part and fit into a small box."""
     first, last = windows(clock_ms, length_ms)
-    # All three spare most of the work, on a journey.
-    long_before = np.append(0, np.cumsum(too_long))
-    near = np.flatnonzero(long_before[last] == long_before[first])
+    # All three spare most of the work.
+    near = np.flatnonzero(part[last] == part[first])
     near = near[clock_ms[last[near]] - clock_ms[first[near]] <= WINDOW_MS]
     near = near[distances_cm(places[:, first[near]], places[:, last[near]]) <= limit_cm]
     first, last = first[near], last[near]

@@ -158,8 +158,9 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     places = places_cm(positions)
     reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
     is_noise = reasons != 0
-    noise = points.loc[is_noise & emit, ["device_id", "time_ms", "lon", "lat"]]
-    noise = noise.assign(reason=np.array(NOISE_REASONS, object)[reasons[is_noise & emit]])
+    set_aside = np.flatnonzero(is_noise & emit)
+    noise = points[["device_id", "time_ms", "lon", "lat"]].iloc[set_aside]
+    noise = noise.assign(reason=np.array(NOISE_REASONS, object)[reasons[set_aside]])
 
     kept = np.flatnonzero(~is_noise)
     if not len(kept):
