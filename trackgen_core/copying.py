@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import psycopg
 from psycopg.pq import ExecStatus, TransactionStatus
+
+from trackgen_core.geodesy import IntArray
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
@@ -122,7 +124,22 @@ def break_off(connection: psycopg.Connection[Any]) -> None:
 
 
 def copy_in(connection: psycopg.Connection[Any], table: str, series: Mapping[str, pd.Series]) -> None:
-    """Add rows to a table, given as equally long columns of numbers, text or bytes; missing values become NULL."""
+    """Add rows to a table, given as equally long columns; missing values become NULL.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        A connection in a transaction.
+    table : str
+        Name of the table.
+    series : mapping of str to Series
+        Columns of numbers and of text, which is short, and at most one of bytes.
+
+    Raises
+    ------
+    OverflowError
+        If a number is too large for its column; then nothing was written.
+    """
     with connection.cursor(binary=True) as cursor:
         described = cursor.execute(
             "SELECT attname, typname FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid "
@@ -130,13 +147,13 @@ def copy_in(connection: psycopg.Connection[Any], table: str, series: Mapping[str
             [table],
         )
         types = dict(described.fetchall())
-        # Those of a fixed length first, so that they are encoded together.
-        ordered = sorted(series, key=lambda name: types[name] not in NUMBERS)
+        ordered = sorted(series, key=lambda name: types[name] == "bytea")
+        fields = {name: _field(name, series[name], types[name]) for name in ordered}
         with cursor.copy(f"COPY {table} ({', '.join(ordered)}) FROM STDIN (FORMAT BINARY)") as copy:
             copy.write(HEADER)
             for start in range(0, len(series[ordered[0]]), WRITE_ROWS):
-                part = {name: series[name].iloc[start : start + WRITE_ROWS] for name in ordered}
-                copy.write(_encoded(part, types))
+                rows = slice(start, start + WRITE_ROWS)
+                copy.write(_encoded({name: _Field(*(part[rows] for part in fields[name])) for name in fields}))
             copy.write(TRAILER)
 
 
@@ -200,51 +217,55 @@ def _column(values: npt.NDArray[Any], dtype: str) -> pd.Series:
     return pd.Series(native)
 
 
-def _encoded(columns: Mapping[str, pd.Series], types: Mapping[str, str]) -> bytes:
-    """Return rows; the columns of a fixed length come first."""
-    fixed = {name: NUMBERS[types[name]] for name in columns if types[name] in NUMBERS}
-    heads = np.zeros(len(next(iter(columns.values()))), _row(fixed))
-    heads["fields"] = len(columns)
-    kept = np.ones((len(heads), heads.itemsize), bool)
-    offset, has_nulls = 2, False
-    for name, number in fixed.items():
-        column = columns[name]
+class _Field(NamedTuple):
+    """A column as it is written."""
+
+    values: npt.NDArray[Any]
+    """Numbers, or text in UTF-8 that is as long as the longest, or bytes as objects."""
+    sizes: IntArray
+    """How many bytes of each value count, -1 for NULL."""
+
+
+def _field(name: str, column: pd.Series, kind: str) -> _Field:
+    if kind in NUMBERS:
         null = column.isna().to_numpy()
-        values = column.fillna(0).to_numpy() if null.any() else column.to_numpy()
-        heads[name] = values
-        if number[1] == "i" and (heads[name] != values).any():
-            raise OverflowError(f"{name}: {values[heads[name] != values][0]} does not fit into {types[name]}")
-        size = heads[name].itemsize
-        heads[f"{name} length"] = np.where(null, -1, size)
-        kept[null, offset + 4 : offset + 4 + size] = False
-        has_nulls |= bool(null.any())
-        offset += 4 + size
-    encoded = heads.view("u1").reshape(kept.shape)[kept].tobytes() if has_nulls else heads.tobytes()
-    if len(fixed) == len(columns):
+        given = (column.fillna(0) if null.any() else column).to_numpy()
+        values = given.astype(NUMBERS[kind])
+        if values.dtype.kind == "i" and (values != given).any():
+            raise OverflowError(f"{name}: {given[values != given][0]} does not fit into {kind}")
+        return _Field(values, np.where(null, -1, values.itemsize))
+    if kind == "bytea":
+        values = column.to_numpy(object)
+        return _Field(values, np.array([-1 if value is None else len(value) for value in values.tolist()]))
+    codes, texts = pd.factorize(column)
+    encoded = [*(text.encode() for text in texts.tolist()), b""]  # of which the last one, -1, is missing
+    sizes = np.array([*map(len, encoded[:-1]), -1])
+    return _Field(np.array(encoded)[codes], sizes[codes])
+
+
+def _encoded(fields: Mapping[str, _Field]) -> bytes:
+    """Return rows; a column of bytes comes last."""
+    *_, last = fields.values()
+    has_bytes = last.values.dtype == object
+    fixed = dict(list(fields.items())[: len(fields) - has_bytes])
+    kinds = {name: field.values.dtype.str for name, field in fixed.items()}
+    layout = np.dtype([*_row(kinds).descr, ("bytes length", ">i4")]) if has_bytes else _row(kinds)
+    heads = np.zeros(len(last.sizes), layout)
+    heads["fields"] = len(fields)
+    kept = np.ones((len(heads), heads.itemsize), bool)
+    offset = 2
+    for name, (values, sizes) in fixed.items():
+        heads[f"{name} length"], heads[name] = sizes, values
+        if (sizes != values.itemsize).any():
+            kept[:, offset + 4 : offset + 4 + values.itemsize] = np.arange(values.itemsize) < sizes[:, None]
+        offset += 4 + values.itemsize
+    if has_bytes:
+        heads["bytes length"] = last.sizes
+    encoded = heads.tobytes() if kept.all() else heads.view("u1").reshape(kept.shape)[kept].tobytes()
+    if not has_bytes:
         return encoded
-    tails = zip(*(_fields(columns[name]) for name in columns if name not in fixed), strict=True)
-    ends = np.cumsum(kept.sum(axis=1)).tolist()
-    return b"".join(
-        [
-            part
-            for start, end, tail in zip([0, *ends[:-1]], ends, tails, strict=True)
-            for part in (encoded[start:end], *tail)
-        ]
-    )
-
-
-def _fields(column: pd.Series) -> list[bytes]:
-    """Return values of text or bytes, each with its length."""
-    if column.dtype != object:  # text of which there are few
-        codes, values = pd.factorize(column, use_na_sentinel=False)
-        if len(values) < len(codes) // 4:
-            distinct = _fields(pd.Series(values, dtype=object))
-            return [distinct[code] for code in codes]
-    encoded = [
-        value if isinstance(value, bytes) else value.encode() if isinstance(value, str) else None
-        for value in column.tolist()
-    ]
-    return [_length(-1) if value is None else _length(len(value)) + value for value in encoded]
-
-
-_length = struct.Struct(">i").pack
+    ends = np.cumsum(np.count_nonzero(kept, axis=1)).tolist()
+    parts = [b""] * (2 * len(heads))
+    parts[::2] = [encoded[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    parts[1::2] = [value or b"" for value in last.values.tolist()]
+    return b"".join(parts)

@@ -905,10 +905,12 @@ class Store:
         changed = differences.index[differences != 0].to_numpy()
         if len(changed):
             days = pd.DataFrame({"device_id": changed >> DAY_BITS, "day": changed & (1 << DAY_BITS) - 1})
-            fill(connection, "picked", days)
-            connection.exec_driver_sql(
-                "DELETE FROM segments WHERE (device_id, day) IN (SELECT device_id, day FROM picked)"
-            )
+            outdated = days[np.isin(changed, _keys(stored))]
+            if len(outdated):
+                fill(connection, "picked", outdated)
+                connection.exec_driver_sql(
+                    "DELETE FROM segments WHERE (device_id, day) IN (SELECT device_id, day FROM picked)"
+                )
             bulk_insert(connection, "segments", made.loc[np.isin(_keys(made), changed), list(SEGMENT_DTYPES)])
             days["user_id"] = days["device_id"].map(user_of)
             self.mark(connection, "tracks", days[["user_id", "day"]].drop_duplicates())
