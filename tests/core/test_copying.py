@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests import postgres
 from tests.effort import examples
-from trackgen_core.copying import NO_INT, break_off, copy_in, copy_out
+from trackgen_core.copying import NO_INT, break_off, copy_in, copy_out, packed, unpacked
 
 pytestmark = pytest.mark.xdist_group("postgresql")
 
@@ -53,6 +53,31 @@ def test_columns_come_back(connection: psycopg.Connection, rows: list[tuple], at
     pd.testing.assert_frame_equal(pd.concat(batches, ignore_index=True), frame)
     numbers = {name: dtype for name, dtype in DTYPES.items() if name != "raw"}  # rows of one length
     pd.testing.assert_frame_equal(pd.concat(out(connection, numbers), ignore_index=True), frame[[*numbers]])
+
+
+@settings(deadline=None, max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_packed_rows_come_back(connection: psycopg.Connection, data: st.DataObject) -> None:
+    kinds = data.draw(st.lists(st.sampled_from(["int64", "float64"]), min_size=1, max_size=9))
+    dtypes = {f"c{n}": kind for n, kind in enumerate(kinds)}
+    values = {"int64": st.integers(NO_INT, -NO_INT - 1), "float64": st.floats(allow_nan=False) | st.just(np.nan)}
+    row = st.tuples(*(values[kind] for kind in kinds))
+    groups = data.draw(st.dictionaries(st.integers(0, 9), st.lists(row, max_size=3), min_size=1))
+    rows = [(group, n, *row) for group, rows in groups.items() for n, row in enumerate(rows)]
+    frame = pd.DataFrame(rows, columns=["group", "n", *dtypes]).astype({"group": "int64", "n": "int64", **dtypes})
+    connection.execute("DROP TABLE IF EXISTS rows")
+    columns = ", ".join(f"{name} {'INT8' if dtype == 'int64' else 'FLOAT8'}" for name, dtype in dtypes.items())
+    connection.execute(f"CREATE TEMP TABLE rows (number INT8, n INT8, {columns})")
+    copy_in(connection, "rows", {"number" if name == "group" else name: frame[name] for name in frame.columns})
+    query = (
+        f"SELECT key, (SELECT {packed(dtypes)} FROM (SELECT * FROM rows WHERE number = key ORDER BY n) AS r) "
+        "FROM generate_series(0, 9) AS key ORDER BY key"
+    )
+    (packs,) = copy_out(connection, query, {"key": "int64", "rows": "object"}, 99)
+    found = unpacked(packs, dtypes)
+    wanted = frame.sort_values(["group", "n"], ignore_index=True).rename(columns={"group": "key"}).drop(columns="n")
+    pd.testing.assert_frame_equal(found, wanted)
+    assert all(found[name].to_numpy().tobytes() == wanted[name].to_numpy().tobytes() for name in dtypes)
 
 
 def test_missing_values_are_null(connection: psycopg.Connection) -> None:
