@@ -237,16 +237,17 @@ class _Field(NamedTuple):
 
 
 def _field(name: str, column: pd.Series, kind: str) -> _Field:
+    """Return a column as a type of PostgreSQL, the name of which is `kind`."""
+    null = column.isna().to_numpy()
     if kind in NUMBERS:
-        null = column.isna().to_numpy()
         given = (column.fillna(0) if null.any() else column).to_numpy()
         values = given.astype(NUMBERS[kind])
         if values.dtype.kind == "i" and (values != given).any():
             raise OverflowError(f"{name}: {given[values != given][0]} does not fit into {kind}")
         return _Field(values, np.where(null, -1, values.itemsize))
     if kind == "bytea":
-        values = column.to_numpy(object)
-        return _Field(values, np.array([-1 if value is None else len(value) for value in values.tolist()]))
+        values = np.where(null, b"", column.to_numpy(object))
+        return _Field(values, np.where(null, -1, [*map(len, values.tolist())]))
     codes, texts = pd.factorize(column)
     encoded = [*(text.encode() for text in texts.tolist()), b""]  # of which the last one, -1, is missing
     sizes = np.array([*map(len, encoded[:-1]), -1])
@@ -277,5 +278,5 @@ def _encoded(fields: Mapping[str, _Field]) -> bytes:
     ends = np.cumsum(np.count_nonzero(kept, axis=1)).tolist()
     parts = [b""] * (2 * len(heads))
     parts[::2] = [encoded[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    parts[1::2] = [value or b"" for value in last.values.tolist()]
+    parts[1::2] = last.values.tolist()
     return b"".join(parts)
