@@ -22,10 +22,10 @@ from typing import Final
 from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify
 from trackgen_core.generation import Window, WindowResult, make_segments, make_tracks
 from trackgen_core.home import open_store
-from trackgen_core.store import Stage, Store
+from trackgen_core.store import STAGES, Stage, Store
 
 TRIAL_S: Final = 1.0
-"""Work that is done by then is done without workers: the first ones take a second or two to start."""
+"""What a process is done with by then, it does without workers: the first ones take a second or two to start."""
 
 START_S: Final = 0.1
 """How long nothing is done until the first worker is there, which takes no longer if the server is."""
@@ -40,7 +40,7 @@ PRELOADED: Final = (__name__,)
 """What a server imports once; every worker is forked from it, so that those of later stages start at once."""
 
 AHEAD: Final = 2
-"""Windows handed to each worker ahead of time, so that it never waits for the next."""
+"""Windows handed to each worker, so that it never waits for the next; one, if nobody else would have any."""
 
 MOST_FAILURES: Final = 100
 """Single days that may fail for good. Beyond that, something is wrong with many of them: windows are only cut between
@@ -96,9 +96,11 @@ def do_windows(
     queue = _Queue(store, stage, windows, backoff)
     if workers > 1 and len(windows) >= MANY:
         _serve()
-    trial_ends = time.monotonic() + (0.0 if _served.is_set() else TRIAL_S)
-    while queue and (workers == 1 or len(queue.ready) < 2 or time.monotonic() < trial_ends):
-        yield from queue.settle(_do(store, stage, queue.wait()))
+    while queue and (workers == 1 or len(queue.ready) < 2 or sum(_alone_s.values()) < TRIAL_S):
+        window, started = queue.wait(), time.monotonic()
+        outcome = _do(store, stage, window)
+        _alone_s[stage] += time.monotonic() - started
+        yield from queue.settle(outcome)
     if queue:
         yield from _do_with_workers(queue, workers)
     if queue.points >= MANY_POINTS and queue.away is None:
@@ -203,9 +205,15 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
     handed: dict[Future[WindowResult | WindowFailure], Window] = {}
     with _pool(workers - 1) as pool, ThreadPoolExecutor(1) as starter:
         started = starter.submit(_start, pool)
-        wait([started], START_S)
+        if not _started.is_set():
+            wait([started], START_S)
         while queue or handed:
-            while started.done() and len(queue.ready) > 1 and not broken and len(handed) < AHEAD * (workers - 1):
+            while (
+                (started.done() or _started.is_set())
+                and not broken
+                and len(queue.ready) > (1 if len(handed) < workers - 1 else workers)
+                and len(handed) < AHEAD * (workers - 1)
+            ):
                 window = queue.ready.popleft()
                 try:
                     handed[pool.submit(_do_in_worker, store.database.url, stage, window)] = window
@@ -232,8 +240,8 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
         yield from queue.settle(_do_apart(store, stage, queue.wait()))
 
 
-_served: Final = threading.Event()
-"""Whether workers were started before, and their server is there."""
+_alone_s: Final[dict[Stage, float]] = dict.fromkeys(STAGES, 0.0)
+"""How long this process has worked without workers so far, be it for one run or for many short ones."""
 
 
 def _serve() -> None:
@@ -242,9 +250,14 @@ def _serve() -> None:
     forkserver.ensure_running()
 
 
+_started: Final = threading.Event()
+"""Whether a worker was there before: then others are at once, and work can be handed to them beforehand."""
+
+
 def _start(pool: ProcessPoolExecutor) -> None:
     """Wait until the first worker is there, or cannot be, which whoever hands it work finds out."""
-    wait([pool.submit(os.getpid)])
+    if not wait([pool.submit(os.getpid)]).done.pop().exception():
+        _started.set()
 
 
 @contextmanager
@@ -252,7 +265,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     _serve()
     context = multiprocessing.get_context("forkserver")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    _served.set()
     try:
         yield pool
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import sqlite3
 import tempfile
 from collections import Counter
@@ -537,6 +538,7 @@ def workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is done before workers are there."""
     monkeypatch.setattr(parallel, "TRIAL_S", 0.0)
     monkeypatch.setattr(parallel, "START_S", 60.0)
+    monkeypatch.setattr(parallel, "_started", threading.Event())
 
 
 def die_of_anna(url: str, stage: Stage, window: Window) -> WindowResult | WindowFailure:
