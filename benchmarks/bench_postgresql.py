@@ -52,12 +52,15 @@ CREATE TABLE peer_tracks (id bigserial PRIMARY KEY, device_id integer, started_m
     points bigint, length_m double precision, path geometry);
 ANALYZE peer_points;
 """
+SAME_POINTS = """
+(SELECT device_id, time_ms, ST_SetSRID(ST_MakePoint(lon, lat), 4326)::geography AS place FROM points) AS placed
+"""
 PEER_TRACKS = """
 INSERT INTO peer_tracks (device_id, started_ms, ended_ms, points, length_m, path)
 WITH hops AS (
     SELECT device_id, time_ms, place, time_ms - lag(time_ms) OVER device AS gap_ms,
            ST_Distance(place, lag(place) OVER device) AS hop_m
-    FROM peer_points WINDOW device AS (PARTITION BY device_id ORDER BY time_ms)
+    FROM {points} WINDOW device AS (PARTITION BY device_id ORDER BY time_ms)
 ), numbered AS (
     SELECT hops.*, count(*) FILTER (WHERE gap_ms > 1800000) OVER (PARTITION BY device_id ORDER BY time_ms) AS track
     FROM hops
@@ -222,7 +225,10 @@ def late_points(points: int, repeats: int) -> None:
 
 
 def against_sql(points: int, repeats: int, *, with_ids: bool) -> None:
-    """Trackgen against SQL with window functions, which makes tracks by gaps alone."""
+    """Trackgen against SQL with window functions, which makes tracks by gaps alone.
+
+    The SQL reads a table of its own, in which places are geographies already, or the very table that Trackgen reads.
+    """
     with filled(points) as store:
         with psycopg.connect(store.database.url, autocommit=True) as connection:
             for statement in MAKE_PEER.split(";"):
@@ -239,10 +245,14 @@ def against_sql(points: int, repeats: int, *, with_ids: bool) -> None:
                     connection.execute("UPDATE peer_points SET track_id = NULL WHERE track_id IS NOT NULL")
                     connection.execute("VACUUM peer_points")
 
-        sql = execute(store, PEER_TRACKS, *([PEER_IDS] if with_ids else []))
-        name = "SQL, tracks and ids of points" if with_ids else "SQL, tracks"
+        of_peer = PEER_TRACKS.format(points="peer_points")
+        if with_ids:
+            sql = {"SQL, tracks and ids of points": execute(store, of_peer, PEER_IDS)}
+        else:
+            of_same = PEER_TRACKS.format(points=SAME_POINTS)
+            sql = {"SQL, tracks": execute(store, of_peer), "SQL, of the same table": execute(store, of_same)}
         seconds = take_turns(
-            {"trackgen": Generation(store, 2), "trackgen, by gaps alone": Generation(store, 2), name: sql},
+            {"trackgen": Generation(store, 2), "trackgen, by gaps alone": Generation(store, 2), **sql},
             repeats,
             prepare,
             warm_up=False,
