@@ -205,11 +205,11 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
     handed: dict[Future[WindowResult | WindowFailure], Window] = {}
     with _pool(workers - 1) as pool, ThreadPoolExecutor(1) as starter:
         started = starter.submit(_start, pool)
-        if not _started.is_set():
+        if not _warm.is_set():
             wait([started], START_S)
         while queue or handed:
             while (
-                (started.done() or _started.is_set())
+                (started.done() or _warm.is_set())
                 and not broken
                 and len(queue.ready) > (1 if len(handed) < workers - 1 else workers)
                 and len(handed) < AHEAD * (workers - 1)
@@ -250,14 +250,14 @@ def _serve() -> None:
     forkserver.ensure_running()
 
 
-_started: Final = threading.Event()
+_warm: Final = threading.Event()
 """Whether a worker was there before: then others are at once, and work can be handed to them beforehand."""
 
 
 def _start(pool: ProcessPoolExecutor) -> None:
     """Wait until the first worker is there, or cannot be, which whoever hands it work finds out."""
     if not wait([pool.submit(os.getpid)]).done.pop().exception():
-        _started.set()
+        _warm.set()
 
 
 @contextmanager

@@ -538,7 +538,7 @@ def workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is done before workers are there."""
     monkeypatch.setattr(parallel, "TRIAL_S", 0.0)
     monkeypatch.setattr(parallel, "START_S", 60.0)
-    monkeypatch.setattr(parallel, "_started", threading.Event())
+    monkeypatch.setattr(parallel, "_warm", threading.Event())
 
 
 def die_of_anna(url: str, stage: Stage, window: Window) -> WindowResult | WindowFailure:
