@@ -24,7 +24,7 @@ import psycopg
 from history import DEVICES, as_stored, make_points
 from timing import take_turns
 
-from tests import postgres
+from tests import postgres, world
 from trackgen_core.database import Database, bulk_insert, make_months
 from trackgen_core.generation import WindowResult, mark_all, plan_work
 from trackgen_core.home import open_store
@@ -36,7 +36,6 @@ from trackgen_core.settings import Settings, make_settings
 from trackgen_core.store import STAGES, Store
 
 ALL_DAYS = (0, 100_000)
-RESULTS = ("segments", "tracks", "legs", "stays", "noise", "item_days", "dirty_days")
 PART = 1_000_000
 """Points that are made up at once."""
 
@@ -113,7 +112,7 @@ def reset(store: Store, *, gaps_alone: bool = False) -> None:
     settings = make_settings({"preset": "dawarich"}) if gaps_alone else Settings()
     with store.write() as connection:
         connection.execute(users.update().values(settings=json.dumps(settings.changed())))
-        connection.exec_driver_sql(f"TRUNCATE {', '.join(RESULTS)} CASCADE")
+        connection.exec_driver_sql(f"TRUNCATE {', '.join(world.RESULTS)}, dirty_days CASCADE")
     mark_all(store, "segments", *ALL_DAYS)
 
 

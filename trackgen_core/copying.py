@@ -256,9 +256,8 @@ def _field(name: str, column: pd.Series, kind: str) -> _Field:
 
 def _encoded(fields: Mapping[str, _Field]) -> bytes:
     """Return rows; a column of bytes comes last."""
-    *_, last = fields.values()
-    has_bytes = last.values.dtype == object
-    fixed = dict(list(fields.items())[: len(fields) - has_bytes])
+    fixed = {name: field for name, field in fields.items() if field.values.dtype != object}
+    last, has_bytes = [*fields.values()][-1], len(fixed) < len(fields)
     kinds = {name: field.values.dtype.str for name, field in fixed.items()}
     layout = np.dtype([*_row(kinds).descr, ("bytes length", ">i4")]) if has_bytes else _row(kinds)
     heads = np.zeros(len(last.sizes), layout)

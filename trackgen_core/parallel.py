@@ -22,7 +22,7 @@ from typing import Final
 from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify
 from trackgen_core.generation import Window, WindowResult, make_segments, make_tracks
 from trackgen_core.home import open_store
-from trackgen_core.store import STAGES, Stage, Store
+from trackgen_core.store import Stage, Store
 
 TRIAL_S: Final = 1.0
 """What a process is done with by then, it does without workers: the first ones take a second or two to start."""
@@ -93,13 +93,14 @@ def do_windows(
     WindowResult or WindowFailure
         Of each window, or of each of the parts into which it was cut.
     """
+    global _alone_s
     queue = _Queue(store, stage, windows, backoff)
     if workers > 1 and len(windows) >= MANY:
         _serve()
-    while queue and (workers == 1 or len(queue.ready) < 2 or sum(_alone_s.values()) < TRIAL_S):
+    while queue and (workers == 1 or len(queue.ready) < 2 or _alone_s < TRIAL_S):
         window, started = queue.wait(), time.monotonic()
         outcome = _do(store, stage, window)
-        _alone_s[stage] += time.monotonic() - started
+        _alone_s += time.monotonic() - started
         yield from queue.settle(outcome)
     if queue:
         yield from _do_with_workers(queue, workers)
@@ -208,12 +209,9 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
         if not _warm.is_set():
             wait([started], START_S)
         while queue or handed:
-            while (
-                (started.done() or _warm.is_set())
-                and not broken
-                and len(queue.ready) > (1 if len(handed) < workers - 1 else workers)
-                and len(handed) < AHEAD * (workers - 1)
-            ):
+            while (started.done() or _warm.is_set()) and len(queue.ready) > 1 and not broken:
+                if len(handed) >= (AHEAD if len(queue.ready) > workers else 1) * (workers - 1):
+                    break
                 window = queue.ready.popleft()
                 try:
                     handed[pool.submit(_do_in_worker, store.database.url, stage, window)] = window
@@ -240,7 +238,7 @@ def _do_with_workers(queue: _Queue, workers: int) -> Iterator[WindowResult | Win
         yield from queue.settle(_do_apart(store, stage, queue.wait()))
 
 
-_alone_s: Final[dict[Stage, float]] = dict.fromkeys(STAGES, 0.0)
+_alone_s = 0.0
 """How long this process has worked without workers so far, be it for one run or for many short ones."""
 
 

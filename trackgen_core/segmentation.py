@@ -159,7 +159,7 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
     is_noise = reasons != 0
     set_aside = np.flatnonzero(is_noise & emit)
-    noise = points[["device_id", "time_ms", "lon", "lat"]].iloc[set_aside]
+    noise = points.iloc[set_aside][["device_id", "time_ms", "lon", "lat"]]
     noise = noise.assign(reason=np.array(NOISE_REASONS, object)[reasons[set_aside]])
 
     kept = np.flatnonzero(~is_noise)
