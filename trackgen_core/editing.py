@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from trackgen_core.legs import MODES
 from trackgen_core.points import iso_time
-from trackgen_core.segmentation import MAX_PAUSE_MS
+from trackgen_core.breaks import LONGEST_LINK_MS
 from trackgen_core.store import Store
 
 
@@ -79,7 +79,7 @@ def merge(store: Store, track_id: str, other_id: str) -> int:
         if after_ms <= before_ms:  # split at midnight: the second begins with the last fix of the first
             after_ms = int(times[times > before_ms][0])
         longest_ms = max((times[1:] - times[:-1])[times[:-1] < after_ms], default=0)
-        if longest_ms > MAX_PAUSE_MS:
+        if longest_ms > LONGEST_LINK_MS:
             raise EditError(
                 f"nothing was recorded for {longest_ms / 3.6e6:,.1f} h between {_told(one)} and {_told(other)}: "
                 "tracks can be joined over 24 h at most"

@@ -23,15 +23,10 @@ from trackgen_core.digests import mixed, text_words
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import Seams, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
-from trackgen_core.segmentation import (
-    BREAK_REASONS,
-    MAX_PAUSE_MS,
-    NO_BREAK,
-    days_between,
-    empty_segments,
-    segment,
-)
+from trackgen_core.breaks import BREAK_REASONS, LONGEST_LINK_MS, NO_BREAK
+from trackgen_core.segmentation import days_between, empty_segments, segment
 from trackgen_core.settings import Settings
+from trackgen_core.stays import JOIN_MS
 from trackgen_core.store import ITEM_DAY_DTYPES, KEY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
 
 DAYS_PER_WINDOW: Final = 32
@@ -46,6 +41,9 @@ USER_DAYS_PER_WINDOW: Final = 2_000
 
 FILL: Final = 0.5
 """A window is a rectangle of days and users; it is widened while at least this share of it is work."""
+
+NEIGHBOURS_MS: Final = LONGEST_LINK_MS + JOIN_MS
+"""How far away what happens may decide whether something belongs to a stay."""
 
 INTERVAL: Final = ("device_id", "started_ms", "ended_ms")
 COMPARED: Final = (*INTERVAL, "is_stay", "digest", "settings_id", "break_reason")
@@ -281,7 +279,7 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     start_ms, end_ms = window.lo_day * MS_PER_DAY, (window.hi_day + 1) * MS_PER_DAY
     # Whether the last fix before the window is a stay's or a track's may depend on the window's first; and what starts
     # soon after the window may owe its break reason to the window's last.
-    spans = _spans(devices, start_ms - MAX_PAUSE_MS, end_ms - 1 + MAX_PAUSE_MS)
+    spans = _spans(devices, start_ms - NEIGHBOURS_MS, end_ms - 1 + NEIGHBOURS_MS)
     edits = store.edits(connection, window.user_ids)
     heads, chains, old, keys, spans = _settle(store, connection, spans, user_by_device(devices), settings_of, edits)
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
@@ -436,21 +434,21 @@ def _settle(
         Where they are: spans, with a day and more on either side.
     """
     settled: list[tuple[pd.DataFrame, ...]] = []
-    chains_so_far, reach_ms = 0, 2 * MS_PER_DAY - 1
+    chains_so_far, reach_ms = 0, 3 * MS_PER_DAY - 1
     while True:
         spans = spans.sort_values("device_id", ignore_index=True)
         read = spans.assign(lo_ms=(spans["lo_ms"] - reach_ms).clip(lower=0), hi_ms=spans["hi_ms"] + reach_ms)
         found = store.segment_heads(connection, read)
         heads = _with_seams(found, user_of, settings_of, edits)
-        heads["chain"] += chains_so_far
+        heads[["chain", "whole"]] += chains_so_far
         chains_so_far += len(heads)
         every_chain, old = chains_of(heads), store.item_heads(connection, read)
         chains = _intervals(every_chain)
-        wider = _widen(spans, pd.concat([frame[list(INTERVAL)] for frame in (chains, old)]))
+        wider = _widen(spans, pd.concat([_wholes(heads), old[list(INTERVAL)]]))
 
-        # A seam is only known if the day on its other side was read, too.
-        cut = (wider["lo_ms"] < read["lo_ms"] + MS_PER_DAY) & (read["lo_ms"] > 0)
-        cut |= wider["hi_ms"] > read["hi_ms"] - MS_PER_DAY
+        # A seam is only known if the days on its other side were read, too.
+        cut = (wider["lo_ms"] < read["lo_ms"] + 2 * MS_PER_DAY) & (read["lo_ms"] > 0)
+        cut |= wider["hi_ms"] > read["hi_ms"] - 2 * MS_PER_DAY
         whole = wider[~cut]
         touching = _touching(chains, whole)["chain"]
         touching_chains = every_chain[every_chain.index.isin(touching)]
@@ -462,6 +460,18 @@ def _settle(
             return heads.reset_index(drop=True), chains, items.reset_index(drop=True), keys, spans
         spans = wider[cut].reset_index(drop=True)
         reach_ms *= 2
+
+
+def _wholes(heads: pd.DataFrame) -> pd.DataFrame:
+    """Return when that begins and ends which has to be known together: the columns of `INTERVAL`."""
+    wholes = heads.groupby("whole")
+    return pd.DataFrame(
+        {
+            "device_id": wholes["device_id"].first(),
+            "started_ms": wholes["first_ms"].min(),
+            "ended_ms": wholes["last_ms"].max(),
+        }
+    )
 
 
 def _widen(spans: pd.DataFrame, intervals: pd.DataFrame) -> pd.DataFrame:
@@ -498,7 +508,7 @@ def _with_seams(
     parts, chains = [], 0
     for settings, part in by_settings(heads, user_of, settings_of):
         whole, seams = connect(part, settings, edits)
-        parts.append(whole.assign(**seams._asdict(), chain=seams.chain + chains))
+        parts.append(whole.assign(**seams._asdict() | {"whole": seams.whole + chains}, chain=seams.chain + chains))
         chains += len(whole)
     if not parts:
         return heads.assign(**dict.fromkeys((*Seams._fields, "chain"), np.int64(0)))

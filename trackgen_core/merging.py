@@ -17,7 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trackgen_core.climb import CLIMB_COLUMNS, climb_of, join_at, join_up_to
+from trackgen_core.breaks import (
+    BREAK_REASONS,
+    LONGEST_LINK_MS,
+    MIDNIGHT,
+    NO_BREAK,
+    SPLIT,
+    STAY,
+    TIME_GAP,
+    break_reasons,
+)
+from trackgen_core.climb import CLIMB_COLUMNS, GAIN, MAX, MIN, climb_of, join_at, join_up_to
 from trackgen_core.digests import mixed
 from trackgen_core.edits import merged_fixes, merged_hops, no_edits, split_hops
 from trackgen_core.geodesy import (
@@ -34,24 +44,16 @@ from trackgen_core.geodesy import (
 from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
 from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_paths
-from trackgen_core.rests import is_pause, is_same_place
-from trackgen_core.segmentation import (
-    BAND_COLUMNS,
-    BREAK_REASONS,
-    MAX_PAUSE_MS,
-    NO_BREAK,
-    REST_COLUMNS,
-    SEGMENT_DTYPES,
-    break_reasons,
-)
+from trackgen_core.stays import JOIN_MS, is_same_place, is_silent_stay
+from trackgen_core.windows import covered, runs
+from trackgen_core.segmentation import BAND_COLUMNS, NOWHERE_CM, REST_COLUMNS, SEGMENT_DTYPES
 from trackgen_core.settings import Settings
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
 STAY_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")
 MIN_TRACK_VERTICES: Final = 2
-STAY: Final = BREAK_REASONS.index("stay")
-MIDNIGHT: Final = BREAK_REASONS.index("midnight")
-SPLIT: Final = BREAK_REASONS.index("split")
+NO_REST: Final = np.array([0, 0, 0, 0, *(NOWHERE_CM,) * 3, *(-NOWHERE_CM,) * 3])
+"""The `REST_COLUMNS` of points that do not say where a stay is."""
 TOUCHING: Final = (STAY, MIDNIGHT, SPLIT)
 """Reasons where one thing begins with the point with which the other ends."""
 
@@ -124,13 +126,17 @@ class Seams(NamedTuple):
 
     reason: npt.NDArray[np.int8]
     """Why the segment starts anew (an index into `BREAK_REASONS`), or `NO_BREAK` where it is joined. The first segment
-    of a device starts after a pause: nothing was recorded for as long as the rule looks back."""
-    hop_mm: IntArray
-    """Distance from the end of the segment before, where a track goes on; elsewhere 0."""
-    hop_ms: IntArray
+    of a device starts after a gap: nothing was recorded for as long as the rule looks back."""
+    link_mm: IntArray
+    """Distance from the end of the segment before, where a track goes on; elsewhere 0, and after a pause."""
+    link_ms: IntArray
     """Time from the end of the segment before, likewise."""
     climb_threshold_cm: IntArray
     """The least rise or fall that is no noise."""
+    resumes: Mask
+    """Whether a track goes on here after a pause of the recording, which is no climb."""
+    whole: IntArray
+    """Numbers what has to be known together to say where chains begin and end, counted from 0."""
 
     @property
     def chain(self) -> IntArray:
@@ -157,57 +163,166 @@ def connect(
     -------
     segments : DataFrame
         The segments, and among them one without points of its own (`points` is 0, `number` -1) for each point that a
-        track or stay shares with its neighbour. Two of them with a hop between them join two stays; a single fix
-        between pauses has become part of a stay.
+        track or stay shares with its neighbour. Two of them with a link between them join two stays; a single point
+        between silences, and a short way that leads nowhere, have become part of a stay.
     seams : Seams
         The seams of this frame. Merged by them, each chain is a track, a stay, or left over.
     """
     before, after = segments.iloc[:-1], segments.iloc[1:]
     end_lon, end_lat = before["last_lon"].to_numpy(), before["last_lat"].to_numpy()
     start_lon, start_lat = after["first_lon"].to_numpy(), after["first_lat"].to_numpy()
-    hop_mm = pair_lengths_mm(end_lon, end_lat, start_lon, start_lat)
-    hop_ms = after["first_ms"].to_numpy() - before["last_ms"].to_numpy()
-    hop_cm = distances_cm(*(places_cm(positions_m(*end)) for end in ((end_lon, end_lat), (start_lon, start_lat))))
+    link_mm = pair_lengths_mm(end_lon, end_lat, start_lon, start_lat)
+    link_ms = (after["first_ms"].to_numpy() + after["first_late_ms"].to_numpy()) - (
+        before["last_ms"].to_numpy() + before["last_late_ms"].to_numpy()
+    )
+    starts, ends = (places_cm(positions_m(*end)) for end in ((start_lon, start_lat), (end_lon, end_lat)))
+    link_cm = distances_cm(ends, starts)
     device = segments["device_id"].to_numpy()
     same_device = np.diff(device) == 0
     times = segments["first_ms"].to_numpy(), segments["last_ms"].to_numpy()
     edits = no_edits() if edits is None else edits
-    merged = same_device & merged_hops(edits, device, *times) & (hop_ms <= MAX_PAUSE_MS)
-    reason = np.where(merged, np.int8(NO_BREAK), break_reasons(hop_ms, hop_mm, settings))
-    pause = same_device & is_pause(hop_ms, hop_cm, settings) & ~merged
+    merged = same_device & merged_hops(edits, device, *times) & (link_ms <= LONGEST_LINK_MS)
+    intervals = before["last_interval_ms"].to_numpy(), after["first_interval_ms"].to_numpy()
+    reason = np.where(merged, np.int8(NO_BREAK), break_reasons(link_ms, link_mm, *intervals, settings))
+    silent = same_device & is_silent_stay(link_ms, link_cm, settings) & ~merged
+    split = split_hops(edits, device, *times)
+    if settings.split_at_midnight:
+        midnight = ~merged & (before["local_day"].to_numpy() != after["local_day"].to_numpy())
+    else:
+        midnight = np.zeros(len(link_ms), bool)
 
-    near = is_same_place(hop_ms, hop_cm, settings) & ~merged
+    near = is_same_place(link_ms, link_cm, settings) & ~merged & (silent | (reason != NO_BREAK))
     one_stay = same_device & ((after["continues"].to_numpy() == 1) | near)
     segments = _without_single_rests(segments, one_stay)
-    parts = ~same_device | pause | (reason != NO_BREAK)
-    segments = _with_lonely_rests(segments, pause, parts, merged_fixes(edits, device, times[0]))
+    parts = ~same_device | silent | (reason != NO_BREAK)
+    in_merge = merged_fixes(edits, device, times[0])
+    segments = _with_lonely_rests(segments, silent, parts, in_merge)
+    cuts = ~same_device | ((reason != NO_BREAK) & ~silent) | split | midnight
+    segments, inside = _with_brief_ways(segments, silent, cuts, (ends, starts), link_mm, in_merge, settings)
     is_stay = segments["is_stay"].to_numpy() == 1
-    one_stay &= is_stay[:-1] & is_stay[1:]
+    one_stay = (one_stay | inside) & is_stay[:-1] & is_stay[1:]
+    together = one_stay.copy()
+    crept = _crept(segments, one_stay, settings)
+    one_stay &= ~crept
+    silent |= crept  # so that nothing is between the two stays
     goes_on = reason == NO_BREAK
-    if settings.split_at_midnight:
-        reason[goes_on & ~merged & (before["local_day"].to_numpy() != after["local_day"].to_numpy())] = MIDNIGHT
-    reason[goes_on & split_hops(edits, device, *times)] = SPLIT
-    reason[(goes_on & (is_stay[:-1] | is_stay[1:])) | pause] = STAY
+    reason[goes_on & midnight] = MIDNIGHT
+    reason[goes_on & split] = SPLIT
+    reason[(goes_on & (is_stay[:-1] | is_stay[1:])) | silent] = STAY
     reason[one_stay] = NO_BREAK
-    reason[~same_device] = BREAK_REASONS.index("time_gap")
+    reason[~same_device] = TIME_GAP
+    paused = (after["resumes"].to_numpy() == 1) & ~merged
 
     # Everything from here on has an element a segment: the seam before it.
-    start = np.full(min(len(segments), 1), BREAK_REASONS.index("time_gap"), np.int8)
+    start = np.full(min(len(segments), 1), TIME_GAP, np.int8)
     none = np.zeros(len(start), np.int64)
-    reason, hop_mm, hop_ms = (np.concatenate(pair) for pair in ((start, reason), (none, hop_mm), (none, hop_ms)))
-    seams = Seams(reason, hop_mm, hop_ms, np.full(len(reason), settings.climb_threshold_cm))
-    return _share_ends(segments, seams, np.append(none != 0, pause))
+    reason = np.concatenate([start, reason])
+    seams = Seams(
+        reason,
+        np.append(none, np.where(paused, 0, link_mm)),
+        np.append(none, np.where(paused, 0, link_ms)),
+        np.full(len(reason), settings.climb_threshold_cm),
+        np.append(none != 0, paused),
+        np.cumsum(np.append(none == 0, (reason[1:] != NO_BREAK) & ~together & ~silent)) - 1,
+    )
+    far = link_cm > settings.stop_radius_m * 100
+    return _share_ends(segments, seams, np.append(none != 0, silent), np.append(none != 0, far & silent))
 
 
-def _with_lonely_rests(segments: pd.DataFrame, pause: Mask, parts: Mask, merged: Mask) -> pd.DataFrame:
-    """Make stays of single points next to a pause that have nothing else on either side.
+def _with_brief_ways(
+    segments: pd.DataFrame,
+    silent: Mask,
+    cuts: Mask,
+    link_ends: tuple[IntArray, IntArray],
+    link_mm: IntArray,
+    merged: Mask,
+    settings: Settings,
+) -> tuple[pd.DataFrame, Mask]:
+    """Make a part of the stay of what moved for a few minutes between two stays or silences, and led nowhere.
 
-    `pause` and `parts` are about the places between segments: is it a pause, is it one or a break? `merged` says which
-    segments are in no stay.
+    A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between segments:
+    is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and after, in cm, and
+    `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
+    """
+    inside = np.zeros(len(silent), bool)
+    is_stay = segments["is_stay"].to_numpy() == 1
+    if not silent.any() and not is_stay.any():
+        return segments, inside
+    # Ways: runs of segments of a track, with nothing but seams that go on between them.
+    edge = np.ones(min(len(segments), 1), bool)
+    limit = cuts | silent | (is_stay[:-1] != is_stay[1:])
+    first = np.flatnonzero(np.concatenate([edge, limit]))
+    last = np.append(first[1:], len(segments))[: len(first)] - 1
+    way = np.flatnonzero(~is_stay[first] & (first > 0) & (last < len(segments) - 1))
+    first, last = first[way], last[way]
+    into, out_of = first - 1, last  # the seams before and after
+    at_rest = ~cuts[into] & ~cuts[out_of] & (silent[into] | is_stay[into]) & (silent[out_of] | is_stay[last + 1])
+    first, last, into, out_of = first[at_rest], last[at_rest], into[at_rest], out_of[at_rest]
+    if not len(first):
+        return segments, inside
+    started_ms = np.where(silent[into], segments["first_ms"].to_numpy()[first], segments["last_ms"].to_numpy()[into])
+    ended_ms = np.where(silent[out_of], segments["last_ms"].to_numpy()[last], segments["first_ms"].to_numpy()[last + 1])
+    radius_cm = settings.stop_radius_m * 100
+    way_mm = np.append(0, np.cumsum(segments["length_mm"].to_numpy() + np.append(link_mm, 0)))
+    length_mm = way_mm[last] - way_mm[first] + segments["length_mm"].to_numpy()[last]
+    ends, starts = link_ends
+    brief = (ended_ms - started_ms <= JOIN_MS) & (length_mm <= 20 * radius_cm)
+    brief &= distances_cm(ends[:, into], starts[:, out_of]) <= radius_cm
+    brief &= np.add.reduceat(np.append(merged, False).astype(np.int64), np.column_stack([first, last + 1]).ravel())[::2] == 0
+    first, last, into, out_of = first[brief], last[brief], into[brief], out_of[brief]
+    if not len(first):
+        return segments, inside
+    inside[into] = inside[out_of] = True
+    absorbed = covered(len(segments), first, last + 1)
+    inside |= absorbed[:-1] & absorbed[1:] & ~limit
+    segments = segments.copy()
+    segments.loc[absorbed, "is_stay"] = 1
+    segments.loc[absorbed, list(CLIMB_COLUMNS)] = _climb_at(segments.loc[absorbed, "start_cm"] * pd.NA)
+    if "path" in segments:
+        segments["path"] = segments["path"].where(~absorbed, b"")
+    return segments, inside
+
+
+def _crept(segments: pd.DataFrame, one_stay: Mask, settings: Settings) -> Mask:
+    """Say where a stay ends because its place has crept too far away from where it began.
+
+    `one_stay` is about the places between segments: are both parts of one stay?
+    """
+    crept = np.zeros(len(one_stay), bool)
+    first, last = runs(one_stay)
+    if not len(first):
+        return crept
+    low, high = (np.array([segments[f"{axis}_{side}"].to_numpy() for axis in "xyz"]) for side in ("min", "max"))
+
+    def box_cm(low: IntArray, high: IntArray) -> FloatArray:
+        diagonal: FloatArray = np.sqrt((np.maximum(high - low, 0) ** 2).sum(axis=0).astype(np.float64))
+        return diagonal
+
+    begin = np.column_stack([first, last + 1]).ravel()  # `last` is a segment, and with it the stay ends
+    lows = np.minimum.reduceat(np.column_stack([low, low[:, -1:]]), begin, axis=1)[:, ::2]
+    highs = np.maximum.reduceat(np.column_stack([high, high[:, -1:]]), begin, axis=1)[:, ::2]
+    largest = np.maximum.reduceat(np.append(box_cm(low, high), 0.0), begin)[::2]
+    limit_cm = np.maximum(400 * settings.stop_radius_m, 1.5 * largest)
+    for n in np.flatnonzero(box_cm(lows, highs) > limit_cm):
+        so_far_low, so_far_high = low[:, first[n]], high[:, first[n]]
+        for k in range(int(first[n]) + 1, int(last[n]) + 1):
+            wider_low, wider_high = np.minimum(so_far_low, low[:, k]), np.maximum(so_far_high, high[:, k])
+            if box_cm(wider_low, wider_high) > limit_cm[n]:
+                crept[k - 1] = True
+                wider_low, wider_high = low[:, k], high[:, k]
+            so_far_low, so_far_high = wider_low, wider_high
+    return crept
+
+
+def _with_lonely_rests(segments: pd.DataFrame, silent: Mask, parts: Mask, merged: Mask) -> pd.DataFrame:
+    """Make stays of single points next to a silent stay that have nothing else on either side.
+
+    `silent` and `parts` are about the places between segments: is it a silent stay, is it one or a break? `merged` says
+    which segments are in no stay.
     """
     edge = np.ones(min(len(segments), 1), bool)
     alone = np.concatenate([edge, parts]) & np.concatenate([parts, edge])
-    alone &= np.concatenate([~edge, pause]) | np.concatenate([pause, ~edge])
+    alone &= np.concatenate([~edge, silent]) | np.concatenate([silent, ~edge])
     alone &= (segments["points"].to_numpy() == 1) & (segments["is_stay"].to_numpy() == 0) & ~merged
     if not alone.any():
         return segments
@@ -260,34 +375,44 @@ def _climb_at(cm: pd.Series) -> IntArray:
     return climb_of((cm / 100).to_numpy("float64", na_value=np.nan), np.arange(len(cm)), 1).T
 
 
-def _share_ends(segments: pd.DataFrame, seams: Seams, pause: Mask) -> tuple[pd.DataFrame, Seams]:
+def _share_ends(segments: pd.DataFrame, seams: Seams, silent: Mask, far: Mask) -> tuple[pd.DataFrame, Seams]:
     is_stay = segments["is_stay"].to_numpy() == 1
     shared = np.isin(seams.reason, TOUCHING)
     rests_before = np.append(False, is_stay[:-1])[: len(is_stay)]
     from_track = np.isin(seams.reason, (MIDNIGHT, SPLIT))
-    # A track leaves from a stay or from another track, or a pause begins where a track ends ...
-    leave = np.flatnonzero(shared & np.where(pause, ~rests_before, rests_before | from_track))
-    # ... and a track arrives at a stay, or a pause ends where a track begins.
-    arrive = np.flatnonzero(shared & np.where(pause, ~is_stay, is_stay))
-    ends = [_end(segments, leave - 1, leave, "last", pause), _end(segments, arrive, arrive, "first", pause)]
+    # A track leaves from a stay or from another track, or a silent stay begins where a track ends ...
+    leave = np.flatnonzero(shared & np.where(silent, ~rests_before, rests_before | from_track))
+    # ... and a track arrives at a stay, or a silent stay ends where a track begins.
+    arrive = np.flatnonzero(shared & np.where(silent, ~is_stay, is_stay))
+    ends = [
+        _end(segments, leave - 1, leave, "last", silent, far & is_stay),
+        _end(segments, arrive, arrive, "first", silent, far),
+    ]
     order = np.argsort(np.concatenate([3 * np.arange(len(segments)) + 2, 3 * leave, 3 * arrive + 1]))
     whole = pd.concat([segments, *ends], ignore_index=True) if len(leave) or len(arrive) else segments
 
     # What leaves begins anew, and the segment behind it goes on from there, if it is of the same kind.
     reason = seams.reason.copy()
-    reason[leave[is_stay[leave] == pause[leave]]] = NO_BREAK
+    reason[leave[is_stay[leave] == silent[leave]]] = NO_BREAK
     all_reasons = np.concatenate([reason, seams.reason[leave], np.full(len(arrive), NO_BREAK)]).astype(np.int8)
     goes_on = (reason == NO_BREAK) & ~is_stay
-    on_arrival = ~pause[arrive]
-    hops = [
-        np.concatenate(
-            [np.where(goes_on, hop, 0), np.zeros(len(leave), np.int64), np.where(on_arrival, hop[arrive], 0)]
-        )
-        for hop in (seams.hop_mm, seams.hop_ms)
-    ]
+    on_arrival = ~silent[arrive]
+    nothing = np.zeros(len(leave), np.int64)
+    columns = {
+        name: np.concatenate([np.where(goes_on, of_seam, 0), nothing, np.where(on_arrival, of_seam[arrive], 0)])
+        for name, of_seam in (("link_mm", seams.link_mm), ("link_ms", seams.link_ms))
+    }
+    resumes = np.concatenate([seams.resumes & goes_on, nothing != 0, seams.resumes[arrive] & on_arrival])
     threshold = np.concatenate([seams.climb_threshold_cm, seams.climb_threshold_cm[[*leave, *arrive]]])
-    hop_mm, hop_ms = (hop[order] for hop in hops)
-    seams = Seams(all_reasons[order], hop_mm, hop_ms, threshold[order])
+    number = np.concatenate([seams.whole, seams.whole[leave], seams.whole[arrive - 1]])
+    seams = Seams(
+        all_reasons[order],
+        columns["link_mm"][order],
+        columns["link_ms"][order],
+        threshold[order],
+        resumes[order],
+        number[order],
+    )
     return whole.iloc[order].reset_index(drop=True), seams
 
 
@@ -309,23 +434,25 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
 
     Notes
     -----
-    `a + b` adds the hop from a's last to b's first point to the length and to the time at its speed, and joins the
+    `a + b` adds the link from a's last to b's first point to the length and to the time at its speed, and joins the
     climb. All of it is arithmetic of integers, therefore associative.
     """
     first = np.flatnonzero(seams.reason != NO_BREAK)
     if segments.empty:
         return segments[[name for name in SEGMENT_DTYPES if name in segments]]
     last = np.append(first[1:], len(segments)) - 1
-    of_first = ("device_id", "day", "number", "local_day", "is_stay", "continues", "told_by", "settings_id", "start_cm")
+    of_first = ("device_id", "day", "number", "local_day", "is_stay", "continues", "resumes", "told_by", "settings_id")
+    of_first = (*of_first, "start_cm", "first_late_ms", "first_interval_ms")
     merged: dict[str, Any] = {name: segments[name].array[first] for name in of_first}
+    merged |= {name: segments[name].to_numpy()[last] for name in ("last_late_ms", "last_interval_ms")}
     merged |= {name: segments[name].to_numpy()[first] for name in ("first_ms", "first_lon", "first_lat")}
     merged |= {name: segments[name].to_numpy()[last] for name in ("last_ms", "last_lon", "last_lat")}
     merged["end_cm"] = segments["end_cm"].array[last]
-    ways = _with_hops(segments, seams)
+    ways = _with_links(segments, seams)
     for name in ("points", "length_mm", "digest", *BAND_COLUMNS, *REST_COLUMNS):
         fold = np.minimum if name.endswith("_min") else np.maximum if name.endswith("_max") else np.add
         merged[name] = fold.reduceat(ways.get(name, segments[name].to_numpy()), first)
-    merged |= dict(zip(CLIMB_COLUMNS, join_at(_climbs(segments), first, seams.climb_threshold_cm[first]), strict=True))
+    merged |= dict(zip(CLIMB_COLUMNS, _climb_of_chains(segments, seams, first), strict=True))
     if "path" in segments:
         paths = segments["path"].to_numpy()
         joined = [b"".join(paths[a : b + 1]) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
@@ -333,14 +460,28 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
     return pd.DataFrame({name: merged[name] for name in SEGMENT_DTYPES if name in merged}, copy=False)
 
 
-def _with_hops(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
-    """Return `length_mm` and the `BAND_COLUMNS` of segments, each with the hop to it."""
+def _climb_of_chains(segments: pd.DataFrame, seams: Seams, first: IntArray) -> IntArray:
+    """Return the `CLIMB_COLUMNS` of chains, given the first segment of each; nothing climbs over a pause."""
+    part = np.flatnonzero((seams.reason != NO_BREAK) | seams.resumes)
+    climb = join_at(_climbs(segments), part, seams.climb_threshold_cm[part])
+    if len(part) == len(first):
+        return climb
+    of_chain = np.searchsorted(part, first)
+    whole = climb[:, of_chain]
+    whole[MIN] = np.minimum.reduceat(climb[MIN], of_chain)
+    whole[MAX] = np.maximum.reduceat(climb[MAX], of_chain)
+    whole[GAIN:] = np.add.reduceat(climb[GAIN:], of_chain, axis=1)
+    return whole
+
+
+def _with_links(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
+    """Return `length_mm` and the `BAND_COLUMNS` of segments, each with the link to it."""
     band_ms = _stacked(segments, BAND_COLUMNS)
     joined = np.flatnonzero(seams.reason == NO_BREAK)
-    hop_ms, hop_mm = seams.hop_ms[joined], seams.hop_mm[joined]
-    band_ms[speed_bands(hop_ms, hop_mm), joined] += hop_ms
+    link_ms, link_mm = seams.link_ms[joined], seams.link_mm[joined]
+    band_ms[speed_bands(link_ms, link_mm), joined] += link_ms
     length_mm = segments["length_mm"].to_numpy(copy=True)
-    length_mm[joined] += hop_mm
+    length_mm[joined] += link_mm
     return {"length_mm": length_mm, **dict(zip(BAND_COLUMNS, band_ms, strict=True))}
 
 
@@ -354,10 +495,15 @@ def _stacked(frame: pd.DataFrame, names: Sequence[str]) -> IntArray:
     return np.array([frame[name].to_numpy() for name in names])
 
 
-def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause: Mask) -> pd.DataFrame:
-    """Return segments of one shared point each, the `side` ("first" or "last") of segment `of`, at a seam."""
+def _end(
+    segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, silent: Mask, elsewhere: Mask
+) -> pd.DataFrame:
+    """Return segments of one shared point each, the `side` ("first" or "last") of segment `of`, at a seam.
+
+    `silent` and `elsewhere` are about the seam before each segment: is it a silent stay, and is the point not where that is?
+    """
     end = segments.iloc[of].reset_index(drop=True)
-    is_stay = pause[seam].astype(np.int64)
+    is_stay = silent[seam].astype(np.int64)
     lon, lat = (end[f"{side}_{name}"].to_numpy() for name in ("lon", "lat"))
     ms, cm = end[f"{side}_ms"].to_numpy(), end["start_cm" if side == "first" else "end_cm"]
     words = (ms, *(np.ascontiguousarray(degrees, "<f8").view("<i8") for degrees in (lon, lat)))
@@ -373,7 +519,8 @@ def _end(segments: pd.DataFrame, of: IntArray, seam: IntArray, side: str, pause:
     for which in ("first", "last"):
         columns |= {f"{which}_ms": ms, f"{which}_lon": lon, f"{which}_lat": lat}
     columns |= zip(CLIMB_COLUMNS, _climb_at(cm.where(is_stay == 0)).T, strict=True)
-    columns |= zip(REST_COLUMNS, _rest_at(lon, lat).T, strict=True)
+    rest = np.where(elsewhere[seam][:, None], NO_REST, _rest_at(lon, lat))
+    columns |= zip(REST_COLUMNS, rest.T, strict=True)
     end = end.assign(**columns)
     if "path" in end:
         end["path"] = np.where(is_stay == 1, b"", np.asarray(_path_at(lon, lat)))
@@ -453,14 +600,14 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     """
     before_ms = np.append(0, segments["last_ms"].to_numpy()[:-1])[: len(segments)]
     joined = seams.reason == NO_BREAK
-    rows = pd.DataFrame(_with_hops(segments, seams)).assign(
+    rows = pd.DataFrame(_with_links(segments, seams)).assign(
         chain=seams.chain,
         told_by=segments["told_by"].to_numpy(),
         started_ms=np.where(joined, before_ms, segments["first_ms"].to_numpy()),
         ended_ms=segments["last_ms"].to_numpy(),
     )
-    has_hops = joined | (segments["points"].to_numpy() > 1)
-    rows = rows[has_hops & np.isin(seams.chain, list(of_chains))]
+    has_links = joined | (segments["points"].to_numpy() > 1)
+    rows = rows[has_links & np.isin(seams.chain, list(of_chains))]
     stretches = _sums(rows, ["chain", "told_by"])
     stretches["mode"] = tell_modes(stretches["told_by"].to_numpy(), stretches[list(BAND_COLUMNS)].to_numpy())
     stretches["by_hand"] = stretches["told_by"] >= BY_HAND
@@ -571,20 +718,24 @@ def day_shares(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
     -------
     DataFrame
         One row a chain and local day, by `chain`: `local_day`, `points`, `length_mm`, `moving_ms`, and `gain_cm` and
-        `loss_cm`, 0 where no altitude is known. A hop belongs to the day of its end.
+        `loss_cm`, 0 where no altitude is known. A link belongs to the day of its end.
     """
     chain, local_day = seams.chain, segments["local_day"].to_numpy()
-    first = np.flatnonzero(np.append(True, (np.diff(chain) != 0) | (np.diff(local_day) != 0))[: len(segments)])
-    ways = _with_hops(segments, seams) | {"points": segments["points"].to_numpy()}
+    new_day = np.append(True, (np.diff(chain) != 0) | (np.diff(local_day) != 0))[: len(segments)]
+    first = np.flatnonzero(new_day | seams.resumes)
+    ways = _with_links(segments, seams) | {"points": segments["points"].to_numpy()}
     shares = pd.DataFrame({name: np.add.reduceat(way, first) for name, way in ways.items()})
     shares = shares.assign(chain=chain[first], local_day=local_day[first], moving_ms=_moving_ms(shares))
-    first_day = np.flatnonzero(shares["chain"].diff() != 0)
+    begins = np.flatnonzero(np.append(True, np.diff(chain[first]) != 0)[: len(first)] | seams.resumes[first])
     threshold = seams.climb_threshold_cm[first]
     of_days = join_at(_climbs(segments), first, threshold)
-    so_far = dict(zip(CLIMB_COLUMNS, join_up_to(of_days, first_day, threshold), strict=True))
+    so_far = dict(zip(CLIMB_COLUMNS, join_up_to(of_days, begins, threshold), strict=True))
     for name in ("gain_cm", "loss_cm"):
         shares[name] = np.diff(so_far[name], prepend=0)
-        shares.loc[first_day, name] = so_far[name][first_day]
+        shares.loc[begins, name] = so_far[name][begins]
     columns = ["local_day", "points", "length_mm", "moving_ms", "gain_cm", "loss_cm"]
+    shares = shares[["chain", *columns]]
+    if len(first) > np.count_nonzero(new_day):  # some days have pauses
+        shares = shares.groupby(["chain", "local_day"], sort=False, as_index=False).sum()
     by_chain: pd.DataFrame = shares.set_index("chain")
     return by_chain[columns]

@@ -148,6 +148,8 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
         values = points[column].to_numpy("float64")
         with np.errstate(invalid="ignore"):
             unknown = ~((values >= lowest) & (values <= MAX_ALTITUDE_M))
+        if column == "accuracy":
+            unknown |= values == 0  # Traccar and Home Assistant mean by it that they do not know
         if count := int(np.count_nonzero(unknown & ~np.isnan(values))):
             ignored[column] = count
         points[column] = np.where(unknown, np.nan, values + 0.0)

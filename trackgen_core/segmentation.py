@@ -11,13 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from trackgen_core.altitudes import clean_altitudes
+from trackgen_core.breaks import LONGEST_LINK_MS, NO_BREAK, break_reasons, intervals_ms
+from trackgen_core.cells import Cells, make_cells
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
+from trackgen_core.clock import late_ms, rule_clock
 from trackgen_core.digests import bits, mixed
 from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
 from trackgen_core.geodesy import (
     FloatArray,
     IntArray,
     Mask,
+    box_sizes_cm,
     distances_cm,
     link_lengths_mm,
     places_cm,
@@ -25,25 +30,19 @@ from trackgen_core.geodesy import (
     round_half_away,
 )
 from trackgen_core.legs import BY_HAND
-from trackgen_core.noise import NOISE_REASONS, find_noise
+from trackgen_core.noise import DUPLICATE, NOISE_REASONS, find_copies, find_noise
 from trackgen_core.pace import BANDS, find_pace, speed_bands
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date
-from trackgen_core.rests import find_stays, is_pause
+from trackgen_core.stays import find_stays, is_silent_stay
 from trackgen_core.settings import Settings
 
-NO_BREAK: Final = 0
-BREAK_REASONS: Final = ("", "time_gap", "distance", "implausible_speed", "stay", "midnight", "split")
-"""What a code of `break_reasons` and `find_seams` means; its index is the code."""
-
-MM_PER_M: Final = 1_000
-MAX_PAUSE_MS: Final = 1440 * MS_PER_MINUTE
-"""The longest pause that settings may allow inside a track."""
+MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
+BLOCK_HOURS: Final = 6
+AROUND_MS: Final = 150 * MS_PER_MINUTE
+"""How far around a block of a stay is looked whether its place creeps."""
 
 BUFFER_MS: Final = 6 * 60 * MS_PER_MINUTE
 """How far away fixes may be that decide what another one is."""
-
-DEVICE_JUMP_MS: Final = 2 * MS_PER_DAY
-"""How far apart devices are put on the clock of the rules, which look less far."""
 
 NOWHERE_CM: Final = 10**10
 """Where the box of no fixes begins; minus this is where it ends."""
@@ -62,12 +61,17 @@ SEGMENT_DTYPES: Final = {
     "local_day": "int64",
     "is_stay": "int64",
     "continues": "int64",
+    "resumes": "int64",
     "first_ms": "int64",
     "first_lon": "float64",
     "first_lat": "float64",
+    "first_late_ms": "int64",
+    "first_interval_ms": "int64",
     "last_ms": "int64",
     "last_lon": "float64",
     "last_lat": "float64",
+    "last_late_ms": "int64",
+    "last_interval_ms": "int64",
     "points": "int64",
     "length_mm": "int64",
     "told_by": "int64",
@@ -103,38 +107,6 @@ class Segmented(NamedTuple):
     """`device_id`, `time_ms`, `lon`, `lat` and `reason` of the points that are in no segment."""
 
 
-def break_reasons(gap_ms: IntArray, gap_mm: IntArray, settings: Settings) -> npt.NDArray[np.int8]:
-    """Decide between which consecutive points of one device a new track starts.
-
-    Parameters
-    ----------
-    gap_ms, gap_mm : (n,) int arrays
-        Time and distance between the two points of each pair.
-    settings : Settings
-        The rule.
-
-    Returns
-    -------
-    (n,) int8 array
-        `NO_BREAK`, or the index of the reason in `BREAK_REASONS`. A pause outranks a distance.
-
-    Notes
-    -----
-    Only integers are compared, so the borders are exact: a gap of exactly the limit joins.
-    """
-    reasons = np.zeros(len(gap_ms), np.int8)
-    if settings.distance_rule != "off":
-        far = gap_mm > settings.meters_between_routes * MM_PER_M
-        if settings.distance_rule == "strict":
-            reasons[far] = BREAK_REASONS.index("distance")
-        else:
-            # mm/ms is m/s and 3.6 km/h: mm / ms * 18 / 5 > limit, without a division.
-            far &= gap_mm * 18 > gap_ms * (5 * settings.max_speed_kmh)
-            reasons[far] = BREAK_REASONS.index("implausible_speed")
-    reasons[gap_ms > settings.minutes_between_routes * MS_PER_MINUTE] = BREAK_REASONS.index("time_gap")
-    return reasons
-
-
 def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None = None) -> Segmented:
     """Set noise aside, and cut the rest into segments: at every break, where stays and legs begin or end, at midnight.
 
@@ -153,10 +125,20 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     edits = no_edits() if edits is None else edits
     emit = points["emit"].to_numpy() if "emit" in points else np.ones(len(points), bool)
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
-    clock_ms = _clock(points["device_id"].to_numpy(), points["time_ms"].to_numpy())
+    device, time_ms = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
+    accuracy = points["accuracy"].to_numpy()
+    seq = points["seq"].to_numpy() if "seq" in points else np.zeros(len(points), np.int64)
+    reasons = np.zeros(len(points), np.int8)
+    if settings.noise_filter:
+        reasons[find_copies(device, time_ms, seq, lon, lat, accuracy)] = DUPLICATE
+    left = np.flatnonzero(reasons == 0)
+    late = np.zeros(len(points), np.int64)
+    late[left] = late_ms(device[left], time_ms[left])
+    clock_ms = rule_clock(device, time_ms + late)
     positions = positions_m(lon, lat)
     places = places_cm(positions)
-    reasons = find_noise(clock_ms, places, lon, lat, points["accuracy"].to_numpy(), settings)
+    if settings.noise_filter:
+        reasons[left] = find_noise(clock_ms[left], places[:, left], lon[left], lat[left], accuracy[left], settings)
     is_noise = reasons != 0
     set_aside = np.flatnonzero(is_noise & emit)
     noise = points.iloc[set_aside][["device_id", "time_ms", "lon", "lat"]]
@@ -165,100 +147,149 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     kept = np.flatnonzero(~is_noise)
     if not len(kept):
         return Segmented(empty_segments(), noise)
-    fixes = _labels(points.iloc[kept], clock_ms[kept], positions[:, kept], places[:, kept], settings, edits)
-    emitted = emit[kept]
-    return Segmented(
-        _cut(points.iloc[kept[emitted]], places[:, kept[emitted]], _Labels(*(one[emitted] for one in fixes)), settings),
-        noise,
+    labels = _labels(
+        points.iloc[kept], clock_ms[kept], late[kept], positions[:, kept], places[:, kept], settings, edits
     )
+    emitted = emit[kept]
+    labels = _Labels(*(one[emitted] for one in labels))
+    segments = _cut(points.iloc[kept[emitted]], places[:, kept[emitted]], labels, clock_ms[kept], settings)
+    return Segmented(segments, noise)
 
 
 class _Labels(NamedTuple):
-    """What fixes that are no noise are taken for; hops are those that lead to each, from the fix before it."""
+    """What is known of points that are no noise; links are those that lead to each, from the point before it."""
 
-    hop_ms: IntArray
-    hop_mm: IntArray
+    number: IntArray
+    """Counts the points from 0, also those that are only looked at."""
+    late_ms: IntArray
+    link_ms: IntArray
+    link_mm: IntArray
     band: IntArray
     starts: Mask
-    """Whether nothing of the fix before goes on here: a device begins, or there is a break, a pause or a split."""
+    """Whether nothing of the point before goes on here: a device begins, or there is a break, a silent stay or a split."""
+    resumes: Mask
+    """Whether the recording was paused before the point."""
     in_stay: Mask
     at_rest: Mask
     continues: Mask
-    """Whether the fix goes on with the stay of the one before."""
+    """Whether the point goes on with the stay of the one before."""
+    begins_block: Mask
+    """Whether a stay that goes on may be cut here, if its place creeps."""
     told_by: IntArray
+    altitude: FloatArray
 
 
 def _labels(
     points: pd.DataFrame,
     clock_ms: IntArray,
+    late: IntArray,
     positions: FloatArray,
     places: IntArray,
     settings: Settings,
     edits: pd.DataFrame,
 ) -> _Labels:
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
-    hop_ms = np.diff(clock_ms)
-    hop_mm = link_lengths_mm(points["lon"].to_numpy(), points["lat"].to_numpy(), positions)
-    bands = speed_bands(hop_ms, hop_mm)
-    breaks = break_reasons(hop_ms, hop_mm, settings) != NO_BREAK
+    link_ms = np.diff(clock_ms)
+    link_mm = link_lengths_mm(points["lon"].to_numpy(), points["lat"].to_numpy(), positions)
+    bands = speed_bands(link_ms, link_mm)
+    breaks = _breaks(clock_ms, link_ms, link_mm, settings)
     told_by = find_pace(clock_ms, bands, breaks).astype(np.int64)
     by_hand = modes_by_hand(edits, device, time)
     told_by = np.where(by_hand >= 0, BY_HAND + by_hand, told_by)
 
-    merged = merged_hops(edits, device, time, time) & (hop_ms <= MAX_PAUSE_MS)
-    pauses = is_pause(hop_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
-    starts = (device[1:] != device[:-1]) | ((breaks | pauses) & ~merged) | split_hops(edits, device, time, time)
+    merged = merged_hops(edits, device, time, time) & (link_ms <= LONGEST_LINK_MS)
+    silent = is_silent_stay(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
+    starts = (device[1:] != device[:-1]) | ((breaks | silent) & ~merged) | split_hops(edits, device, time, time)
+    resumes = points["pause"].to_numpy() == 1 if "pause" in points else np.zeros(len(time), bool)
 
-    stays = find_stays(clock_ms, places, settings)
+    cells = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy())
+    stays = find_stays(len(time), cells, settings)
     inside = merged_fixes(edits, device, time)
     number = np.where(inside, -1, stays.number)
-    continues = (number[1:] == number[:-1]) & (number[1:] >= 0)
+    continues = np.append(False, (number[1:] == number[:-1]) & (number[1:] >= 0))
     return _Labels(
-        hop_ms=np.append(0, hop_ms),
-        hop_mm=np.append(0, hop_mm),
+        number=np.arange(len(time)),
+        late_ms=late,
+        link_ms=np.append(0, link_ms),
+        link_mm=np.append(0, link_mm),
         band=np.append(0, bands),
         starts=np.append(True, starts),
+        resumes=resumes,
         in_stay=number >= 0,
         at_rest=stays.at_rest & ~inside,
-        continues=np.append(False, continues),
+        continues=continues,
+        begins_block=_block_starts(time, cells, continues, settings),
         told_by=told_by,
+        altitude=_altitudes(clock_ms, places, points["altitude"].to_numpy(), cells, settings),
     )
 
 
-def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Settings) -> pd.DataFrame:
-    """Make segments of points that are no noise, whole days of devices."""
+def _altitudes(
+    clock_ms: IntArray, places: IntArray, altitude: FloatArray, cells: Cells, settings: Settings
+) -> FloatArray:
+    return clean_altitudes(clock_ms, places, altitude, cells) if settings.noise_filter else altitude
+
+
+def _breaks(clock_ms: IntArray, link_ms: IntArray, link_mm: IntArray, settings: Settings) -> Mask:
+    """Say between which points a track ends whatever surrounds them."""
+    before_ms, after_ms = np.zeros((2, len(link_ms)), np.int64)
+    long = np.flatnonzero(link_ms > settings.minutes_between_routes * MS_PER_MINUTE)
+    before_ms[long], after_ms[long] = intervals_ms(clock_ms, long, -1), intervals_ms(clock_ms, long + 1, 1)
+    return break_reasons(link_ms, link_mm, before_ms, after_ms, settings) != NO_BREAK
+
+
+def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Settings) -> Mask:
+    """Say where stays are cut into blocks: every six hours, and every hour if the device was in several places around."""
+    starts = np.zeros(len(time_ms), bool)
+    hour = time_ms // MS_PER_HOUR
+    new_hour = np.flatnonzero(continues & (np.diff(hour, prepend=hour[:1]) != 0))
+    if not len(new_hour):
+        return starts
+    cell = np.searchsorted(cells.first, new_hour, "right") - 1
+    first = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] - AROUND_MS)
+    last = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] + AROUND_MS, "right") - 1
+    moves = box_sizes_cm(cells.places, first, last) > 200 * settings.stop_radius_m
+    moves |= hour[new_hour] // BLOCK_HOURS != hour[new_hour - 1] // BLOCK_HOURS
+    starts[new_hour[moves]] = True
+    return starts
+
+
+def _cut(
+    points: pd.DataFrame, places: IntArray, labels: _Labels, clock_ms: IntArray, settings: Settings
+) -> pd.DataFrame:
+    """Make segments of points that are no noise, whole days of devices; `clock_ms` is of all points, as `labels.number`."""
     if points.empty:
         return empty_segments()
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     day, local_day = time // MS_PER_DAY, local_days(time, settings.timezone)
 
-    in_stay, in_track = fixes.in_stay, ~fixes.in_stay
-    starts_here = in_track & fixes.starts
-    starts_here[1:] |= in_track[1:] & (fixes.told_by[1:] != fixes.told_by[:-1])
+    in_stay, in_track = labels.in_stay, ~labels.in_stay
+    starts_here = in_track & labels.starts
+    starts_here[1:] |= in_track[1:] & (labels.told_by[1:] != labels.told_by[:-1])
     starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1]) | (local_day[1:] != local_day[:-1])
-    starts_here |= in_stay & ~fixes.continues
+    starts_here |= labels.resumes | labels.begins_block | (in_stay & ~labels.continues)
     starts_here[1:] |= in_stay[1:] != in_stay[:-1]
     starts_here[0] = True
     first = np.flatnonzero(starts_here)
     last = np.append(first[1:], len(time)) - 1
 
-    goes_on = ~starts_here & in_track  # the hop into a segment is not part of it
+    goes_on = ~starts_here & in_track  # the link into a segment is not part of it
     row = np.repeat(np.arange(len(first)), np.diff(first, append=len(time)))
     band_ms = np.bincount(  # whose floats are exact, as times are far below 2**53
-        BANDS * row + fixes.band, np.where(goes_on, fixes.hop_ms, 0), minlength=BANDS * len(first)
+        BANDS * row + labels.band, np.where(goes_on, labels.link_ms, 0), minlength=BANDS * len(first)
     )
     band_ms = band_ms.astype(np.int64).reshape(-1, BANDS)
 
     day_starts = np.flatnonzero(np.append(True, (np.diff(device[first]) != 0) | (np.diff(day[first]) != 0)))
     number = np.arange(len(first)) - np.repeat(day_starts, np.diff(np.append(day_starts, len(first))))
 
-    altitude = points["altitude"].to_numpy()
+    altitude = labels.altitude
     climb = climb_of(np.where(in_track, altitude, np.nan), first, settings.climb_threshold_cm)
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
-    labels = in_stay | fixes.continues << 1 | fixes.at_rest << 2 | fixes.told_by << 3
-    digests = mixed(bits(lon), bits(lat), time, bits(altitude), labels)
+    flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms)
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -266,21 +297,26 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
             "number": number,
             "local_day": local_day[first],
             "is_stay": in_stay[first].astype(np.int64),
-            "continues": fixes.continues[first].astype(np.int64),
+            "continues": labels.continues[first].astype(np.int64),
+            "resumes": labels.resumes[first].astype(np.int64),
             "first_ms": time[first],
             "first_lon": lon[first],
             "first_lat": lat[first],
+            "first_late_ms": labels.late_ms[first],
+            "first_interval_ms": intervals_ms(clock_ms, labels.number[first], 1),
             "last_ms": time[last],
             "last_lon": lon[last],
             "last_lat": lat[last],
+            "last_late_ms": labels.late_ms[last],
+            "last_interval_ms": intervals_ms(clock_ms, labels.number[last], -1),
             "points": last - first + 1,
-            "length_mm": np.add.reduceat(np.where(goes_on, fixes.hop_mm, 0), first),
-            "told_by": fixes.told_by[first],
+            "length_mm": np.add.reduceat(np.where(goes_on, labels.link_mm, 0), first),
+            "told_by": labels.told_by[first],
             **dict(zip(BAND_COLUMNS, band_ms.T, strict=True)),
             **dict(zip(CLIMB_COLUMNS, climb, strict=True)),
             "start_cm": _known_cm(altitude[first]),
             "end_cm": _known_cm(altitude[last]),
-            **_rest_columns(places, fixes.at_rest, first),
+            **_rest_columns(places, labels.at_rest, first),
             "settings_id": pd.Series([settings.settings_id] * len(first), dtype="str"),
             "digest": np.add.reduceat(digests, first),
             "path": pd.Series(
@@ -324,13 +360,6 @@ _NO_SEGMENTS: Final = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype
 def empty_segments() -> pd.DataFrame:
     """Return a frame of no segments."""
     return _NO_SEGMENTS.copy()
-
-
-def _clock(device: IntArray, time_ms: IntArray) -> IntArray:
-    """Return the times from the first one on, such that each device begins long after the one before it ended."""
-    ms = np.diff(time_ms, prepend=time_ms[:1])
-    ms[1:][device[1:] != device[:-1]] = DEVICE_JUMP_MS
-    return np.cumsum(ms)
 
 
 def _known_cm(altitude: FloatArray) -> pd.arrays.IntegerArray:

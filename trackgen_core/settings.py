@@ -12,10 +12,11 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 DistanceRule = Literal["off", "strict", "implausible"]
+GapRule = Literal["fixed", "adaptive"]
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     "default": {},
-    "dawarich": {"distance_rule": "off", "noise_filter": False, "stop_minutes": 0, "climb_threshold_m": 0},
+    "dawarich": {"distance_rule": "off", "gap_rule": "fixed", "noise_filter": False, "stop_minutes": 0, "climb_threshold_m": 0},
     "strict": {"distance_rule": "strict"},
 }
 """What `preset=NAME` stands for: these values, and the defaults for all other settings."""
@@ -48,6 +49,12 @@ class Settings(BaseModel):
         le=1440,
         description="A pause longer than this many minutes ends a track. At most a day, so that a seam only ever "
         "joins neighbouring days.",
+    )
+    gap_rule: GapRule = Field(
+        default="adaptive",
+        description="fixed: every gap longer than `minutes_between_routes` ends a track. adaptive: not one that is usual "
+        "for a device that reports rarely (up to two and a half times its interval, and 3 hours), and not a flight of 100 "
+        "km or more.",
     )
     meters_between_routes: int = Field(
         default=500,
@@ -86,6 +93,13 @@ class Settings(BaseModel):
         "would need more context than the six hours that are read around a day.",
     )
     stop_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
+    silent_stay_m: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="A device that is silent for half an hour to a day, and then found at most so many metres away, has "
+        "stayed there; 0: there are no such stays.",
+    )
     climb_threshold_m: int = Field(
         default=5,
         ge=0,

@@ -17,7 +17,8 @@ from tests.effort import examples
 from trackgen_core.editing import EditError, find_track
 from trackgen_core.points import day_date, day_number
 from trackgen_core.report import report
-from trackgen_core.segmentation import BREAK_REASONS, local_days
+from trackgen_core.breaks import BREAK_REASONS
+from trackgen_core.segmentation import local_days
 from trackgen_core.settings import Settings
 from trackgen_core.store import UnknownUser
 from trackgen_core.terminal import BRAILLE, DOT_BITS, outline, profile

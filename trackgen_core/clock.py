@@ -1,0 +1,61 @@
+"""The clock of the rules: times in which the points of one instant follow one another (`docs/rules.md`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from trackgen_core.geodesy import IntArray
+from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE
+
+DEVICE_JUMP_MS: Final = 2 * MS_PER_DAY
+"""How far apart devices are put on the clock of the rules, which look less far."""
+SPREAD_MS: Final = 10 * MS_PER_MINUTE
+"""The longest time over which the points of one instant are spread."""
+
+
+def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
+    """Return how much later than its time each point is by the clock of the rules.
+
+    Programs cut times to full seconds or minutes, or stamp all points of a batch with one time. The points of one instant
+    are therefore spread evenly over the time until the next one.
+
+    Parameters
+    ----------
+    device, time_ms : (n,) int arrays
+        The device and the time of each point, in this order.
+
+    Returns
+    -------
+    (n,) int array
+        Milliseconds; 0 for a point that is alone at its instant, or the first one there.
+    """
+    late = np.zeros(len(time_ms), np.int64)
+    same = (time_ms[1:] == time_ms[:-1]) & (device[1:] == device[:-1])
+    if not same.any():
+        return late
+    begins = np.flatnonzero(np.append(True, ~same))
+    count = np.diff(begins, append=len(time_ms))
+    several = np.flatnonzero(count > 1)
+    begin, count = begins[several], count[several]
+    after = begin + count  # the next instant, if it is of the same device
+    behind = np.minimum(after, len(time_ms) - 1)
+    goes_on = (after < len(time_ms)) & (device[behind] == device[begin])
+    until_ms = np.where(goes_on, np.minimum(time_ms[behind] - time_ms[begin], SPREAD_MS), 0)
+    number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    late[np.repeat(begin, count) + number] = number * np.repeat(until_ms, count) // np.repeat(count, count)
+    return late
+
+
+def rule_clock(device: IntArray, time_ms: IntArray) -> IntArray:
+    """Return times from the first one on that ascend over all devices: each begins long after the one before it ended.
+
+    Parameters
+    ----------
+    device, time_ms : (n,) int arrays
+        As of `late_ms`, with which the times are late already.
+    """
+    step_ms = np.diff(time_ms, prepend=time_ms[:1])
+    step_ms[1:][device[1:] != device[:-1]] = DEVICE_JUMP_MS
+    return np.cumsum(step_ms)
