@@ -23,7 +23,7 @@ from trackgen_core.database import (
     make_months,
     writing,
 )
-from trackgen_core.points import FILE_FACTS, MS_PER_DAY, TieCounter, validate
+from trackgen_core.points import FILE_FACTS, MS_PER_DAY, TieCounter, completed, validate
 from trackgen_core.readers import NoFixes, Source, UnreadableFile, count_bytes, find_sources, read, recognise
 from trackgen_core.schema import devices, users
 from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
@@ -185,6 +185,7 @@ class Incoming:
         """Collect valid points. Of the same point, a known value beats an unknown one, and a larger one a smaller one,
         but the smallest `seq` stands: so the order of arrival cannot matter.
         """  # noqa: D205
+        points = completed(points)
         owners = points[["user", "device"]]
         codes = owners.groupby(["user", "device"], sort=False).ngroup()  # counted as `drop_duplicates` orders them
         pairs = owners.drop_duplicates().itertuples(index=False, name=None)

@@ -168,6 +168,12 @@ def tie_places(owner: NDArray[np.integer[Any]], time_ms: NDArray[np.int64]) -> N
     return places
 
 
+def completed(points: pd.DataFrame) -> pd.DataFrame:
+    """Return points with the columns and dtypes of `POINT_DTYPES`: a missing one of `FILE_FACTS` is 0."""
+    missing = dict.fromkeys((name for name in FILE_FACTS if name not in points), 0)
+    return points.assign(**missing)[list(POINT_DTYPES)].astype(POINT_DTYPES)
+
+
 def in_order(points: pd.DataFrame) -> pd.DataFrame:
     """Return points that are sorted by device, time, lon and lat in the order of device, time, seq, lon and lat."""
     device_id, time_ms, seq = (points[name].to_numpy() for name in ("device_id", "time_ms", "seq"))
@@ -236,10 +242,9 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
             rejected[reason] = count
             keep &= ~fault
 
-    rows = rows.assign(**{name: 0 for name in FILE_FACTS if name not in rows})
-    if (rows["pause"].to_numpy() * ~keep).any():
+    if "pause" in rows and (rows["pause"].to_numpy() * ~keep).any():
         rows = rows.assign(pause=_passed_on(rows, keep))
-    points = rows.loc[keep, list(POINT_DTYPES)].reset_index(drop=True)
+    points = rows[keep].reset_index(drop=True)
     for column in ("user", "device"):
         points[column] = points[column].fillna("").astype("str")
     for column in ("lon", "lat"):
@@ -252,7 +257,7 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
         if count := int(np.count_nonzero(unknown & ~np.isnan(values))):
             ignored[column] = count
         points[column] = np.where(unknown, np.nan, values + 0.0)
-    return Validated(points.astype(POINT_DTYPES), rejected, ignored)
+    return Validated(completed(points), rejected, ignored)
 
 
 def _passed_on(rows: pd.DataFrame, keep: NDArray[np.bool_]) -> pd.Series:

@@ -60,10 +60,10 @@ T = TypeVar("T")
 
 Fix = (
     tuple[str | None, float, float, float, float, float, str | None, str | None]
-    | tuple[str | None, float, float, float, float, float, str | None, str | None, int]
+    | tuple[str | None, float, float, float, float, float, str | None, str | None, int, int]
 )
 """One fix of a JSON document: time as text, lon, lat, altitude, accuracy, speed, user, device; and, in some formats,
-the code of an activity."""
+the code of an activity, and whether the recording was stopped before."""
 
 Refusal = str
 """A position of a JSON document that is no fix: the reason."""
@@ -273,6 +273,7 @@ def frame_of_fixes(fixes: Sequence[Fix | Refusal]) -> pd.DataFrame:
         user=to_texts(user),
         device=to_texts(device),
         activity=np.array([row[8] if len(row) > 8 else 0 for row in rows], np.int64),
+        pause=np.array([row[9] if len(row) > 8 else 0 for row in rows], np.int64),
     )
     return frame.assign(**{REFUSED: refused}) if any(refused) else frame
 

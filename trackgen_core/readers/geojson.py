@@ -107,6 +107,7 @@ def _fixes(feature: Any) -> Iterator[Fix]:  # noqa: ANN401
                 user,
                 device,
                 to_activity(properties["motion"] if "motion" in properties else named.get("activity")),
+                int(named.get("pause") in (1, True)),
             )
         case "LineString":
             yield from _line(coordinates, _coordinate_times(properties), user, device)

@@ -159,6 +159,7 @@ def _record(record: dict[str, Any]) -> Found:
         None,
         to_name(record.get("deviceTag")),
         _likeliest(record.get("activity")),
+        0,
     )
 
 
@@ -205,7 +206,7 @@ def _segment(segment: object, hours: frozenset[int], spans: _Spans) -> Found:
         else:
             lon, lat, altitude = _place(point.get("point"))
             activity = 0 if ms is None else spans.code_at(ms)
-            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None, activity
+            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None, activity, 0
     if "visit" in segment:
         yield PLACE
     for end in as_object(segment.get("activity")).keys() & {"start", "end"}:
@@ -236,7 +237,18 @@ def _visit(visit: dict[str, Any]) -> Found:
 def _simplified(element: dict[str, Any], activity: int) -> Found:
     for point in map(as_object, as_list(as_object(element.get("simplifiedRawPath")).get("points"))):
         lon, lat = _degrees(point.get("lngE7")), _degrees(point.get("latE7"))
-        yield _time(point), lon, lat, math.nan, to_number(point.get("accuracyMeters")), math.nan, None, None, activity
+        yield (
+            _time(point),
+            lon,
+            lat,
+            math.nan,
+            to_number(point.get("accuracyMeters")),
+            math.nan,
+            None,
+            None,
+            activity,
+            0,
+        )
 
 
 def _edit(edit: dict[str, Any]) -> Found:

@@ -66,4 +66,5 @@ def _fix(message: dict[str, Any], arrival: str) -> Fix:
         None,
         levels[2] if len(levels) > 2 else None,
         to_activity(message.get("motionactivities")),
+        0,
     )

@@ -106,7 +106,7 @@ def _require_wgs84(crs: object, path: str) -> None:
 
 
 def _frame(batch: pa.RecordBatch, found: dict[str, str], geometry: str | None) -> pd.DataFrame:
-    numbers = {
+    numbers: dict[str, Any] = {
         quantity: _numbers(batch.column(found[quantity]))
         for quantity in ("lon", "lat", "altitude", "accuracy", "speed")
         if quantity in found
