@@ -32,9 +32,9 @@ from trackgen_core.geodesy import (
 from trackgen_core.legs import BY_HAND
 from trackgen_core.noise import DUPLICATE, NOISE_REASONS, find_copies, find_noise
 from trackgen_core.pace import BANDS, find_pace, speed_bands
-from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date
-from trackgen_core.stays import find_stays, is_silent_stay
+from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
 from trackgen_core.settings import Settings
+from trackgen_core.stays import find_stays, is_silent_stay
 
 MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
 BLOCK_HOURS: Final = 6
@@ -46,6 +46,9 @@ BUFFER_MS: Final = 6 * 60 * MS_PER_MINUTE
 
 NOWHERE_CM: Final = 10**10
 """Where the box of no fixes begins; minus this is where it ends."""
+
+TIE_SHIFT: Final = 16
+"""Of the place of a point among those of its instant, beside its labels in a digest."""
 
 REST_COLUMNS: Final = (
     "rest_points",
@@ -114,9 +117,9 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     ----------
     points : DataFrame
         n rows with `device_id`, `time_ms`, `lon`, `lat`, `altitude` and `accuracy` (m, NaN where unknown), sorted by
-        device, time, lon, lat and without duplicates of these four. Where there is a column `emit`, the result is about
-        the days for which it is true; the others are only looked at. With `BUFFER_MS` on either side of these days, the
-        result is that of the whole history.
+        device, time, seq, lon, lat and without duplicates of these but for seq. Where there is a column `emit`, the
+        result is about the days for which it is true; the others are only looked at. With `BUFFER_MS` on either side of
+        these days, the result is that of the whole history.
     settings : Settings
         The rules, the same for all devices.
     edits : DataFrame, optional
@@ -127,7 +130,7 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     device, time_ms = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
     accuracy = points["accuracy"].to_numpy()
-    seq = points["seq"].to_numpy() if "seq" in points else np.zeros(len(points), np.int64)
+    seq = points["seq"].to_numpy()
     reasons = np.zeros(len(points), np.int8)
     if settings.noise_filter:
         reasons[find_copies(device, time_ms, seq, lon, lat, accuracy)] = DUPLICATE
@@ -200,7 +203,7 @@ def _labels(
     merged = merged_hops(edits, device, time, time) & (link_ms <= LONGEST_LINK_MS)
     silent = is_silent_stay(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
     starts = (device[1:] != device[:-1]) | ((breaks | silent) & ~merged) | split_hops(edits, device, time, time)
-    resumes = points["pause"].to_numpy() == 1 if "pause" in points else np.zeros(len(time), bool)
+    resumes = points["pause"].to_numpy() == 1
 
     cells = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy())
     stays = find_stays(len(time), cells, settings)
@@ -289,6 +292,7 @@ def _cut(
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
+    flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
     digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms)
     segments = pd.DataFrame(
         {

@@ -33,6 +33,8 @@ from trackgen_core.readers.columns import (
     plain_name,
     require_columns,
     shown_names,
+    to_activities,
+    to_pauses,
     to_texts,
 )
 from trackgen_core.readers.sources import Source, UnreadableFile, open_text
@@ -176,13 +178,15 @@ def _frame(cells: Cells, columns: dict[str, int], decimal_comma: bool) -> pd.Dat
     def notation(quantity: str) -> pa.StringArray:
         return pc.replace_substring(texts(quantity), ",", ".") if decimal_comma else texts(quantity)
 
-    optional = columns.keys() - NEEDED
+    optional = columns.keys() - {*NEEDED, "pause", "activity"}
     return make_frame(
         parse_times(notation("time")),
         parse_numbers(notation("lon")),
         parse_numbers(notation("lat")),
         **{name: texts(name) for name in optional & {"user", "device"}},
         **{name: parse_numbers(notation(name)) for name in optional - {"user", "device"}},
+        pause=to_pauses(texts("pause")) if "pause" in columns else None,
+        activity=to_activities(texts("activity").to_pylist()) if "activity" in columns else None,
     )
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from trackgen_core.readers.columns import (
     Fix,
     find_columns,
+    to_activity,
     to_decimal,
     to_name,
     to_number,
@@ -105,6 +106,8 @@ def _fixes(feature: Any) -> Iterator[Fix]:  # noqa: ANN401
                 to_decimal(named.get("speed")),
                 user,
                 device,
+                to_activity(properties["motion"] if "motion" in properties else named.get("activity")),
+                int(named.get("pause") in (1, True)),
             )
         case "LineString":
             yield from _line(coordinates, _coordinate_times(properties), user, device)

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
 from trackgen_core.readers.columns import (
     Fix,
     Refusal,
+    to_activity,
     to_decimal,
     to_name,
     to_number,
@@ -72,8 +74,9 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
 
 def _fixes(source: Source, values: Values) -> Found:
     if values.peek() == "[":
+        spans = _spans_of_activities(source)
         for segment in values.elements():
-            yield from _segment(segment, frozenset())
+            yield from _segment(segment, frozenset(), spans)
         return
     known = False
     for key in values.members():
@@ -82,9 +85,9 @@ def _fixes(source: Source, values: Values) -> Found:
             continue
         known = True
         if key == "semanticSegments":
-            hours = _hours_of_signals(source)
+            hours, spans = _hours_of_signals(source), _spans_of_activities(source)
             for segment in values.elements():
-                yield from _segment(segment, hours)
+                yield from _segment(segment, hours, spans)
         else:
             section = _SECTIONS[key]
             for element in values.elements():
@@ -106,6 +109,44 @@ def _hours_of_signals(source: Source) -> frozenset[int]:
         return frozenset(ms // MS_PER_HOUR for ms in map(_to_ms, times) if ms is not None)
 
 
+class _Spans(NamedTuple):
+    """The activities of a Timeline, in the order of their starts."""
+
+    starts: list[int]
+    ends: list[int]
+    codes: list[int]
+
+    def code_at(self, time_ms: int) -> int:
+        """Return the code of the activity that began last before an instant, 0 if it was over by then."""
+        at = bisect_right(self.starts, time_ms) - 1
+        return self.codes[at] if at >= 0 and time_ms <= self.ends[at] else 0
+
+
+def _spans_of_activities(source: Source) -> _Spans:
+    """Return when a Timeline says how somebody moved. Activities stand beside the paths, and before or behind them."""
+    spans = []
+    with open_text(source) as text:
+        values = Values(source.path, text)
+        if values.peek() == "{" and values.find('"semanticSegments"'):
+            values.take(":")
+        if values.peek() == "[":
+            for segment in map(as_object, values.elements()):
+                named = as_object(as_object(segment.get("activity")).get("topCandidate")).get("type")
+                start, end = _to_ms(segment.get("startTime")), _to_ms(segment.get("endTime"))
+                if (code := to_activity(named)) and start is not None and end is not None:
+                    spans.append((start, end, code))
+    starts, ends, codes = zip(*sorted(spans), strict=True) if spans else ((), (), ())
+    return _Spans([*starts], [*ends], [*codes])
+
+
+def _likeliest(found: object) -> int:
+    """Return the code of the likeliest activity of the first list of candidates of a record."""
+    first = as_object(next(iter(as_list(found)), None))
+    candidates = [*map(as_object, as_list(first.get("activity")))]
+    best = max(candidates, key=lambda one: -1.0 if math.isnan(c := to_number(one.get("confidence"))) else c, default={})
+    return to_activity(best.get("type"))
+
+
 def _record(record: dict[str, Any]) -> Found:
     """Yield the fix of an element of `Records.json`."""
     yield (
@@ -117,6 +158,8 @@ def _record(record: dict[str, Any]) -> Found:
         to_number(record.get("velocity")),
         None,
         to_name(record.get("deviceTag")),
+        _likeliest(record.get("activity")),
+        0,
     )
 
 
@@ -138,7 +181,7 @@ def _signal(signal: dict[str, Any]) -> Found:
     )
 
 
-def _segment(segment: object, hours: frozenset[int]) -> Found:
+def _segment(segment: object, hours: frozenset[int], spans: _Spans) -> Found:
     """Yield what a segment of a `Timeline.json` holds.
 
     Parameters
@@ -147,6 +190,8 @@ def _segment(segment: object, hours: frozenset[int]) -> Found:
         An element of `semanticSegments`, or of the array that iOS writes.
     hours : set of int
         The hours of which there are raw signals.
+    spans : _Spans
+        The activities.
     """
     segment = as_object(segment)
     start_ms = _to_ms(segment.get("startTime"))
@@ -155,11 +200,13 @@ def _segment(segment: object, hours: frozenset[int]) -> Found:
         time: object = point.get("time")
         if time is None and start_ms is not None and math.isfinite(minutes):
             time = start_ms + round(minutes * MS_PER_MINUTE)
-        if hours and ((ms := _to_ms(time)) is not None) and ms // MS_PER_HOUR in hours:
+        ms = _to_ms(time)
+        if ms is not None and ms // MS_PER_HOUR in hours:
             yield COVERED
         else:
             lon, lat, altitude = _place(point.get("point"))
-            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None
+            activity = 0 if ms is None else spans.code_at(ms)
+            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None, activity, 0
     if "visit" in segment:
         yield PLACE
     for end in as_object(segment.get("activity")).keys() & {"start", "end"}:
@@ -170,7 +217,7 @@ def _segment(segment: object, hours: frozenset[int]) -> Found:
 def _timeline_object(element: dict[str, Any]) -> Found:
     """Yield what an element of a monthly file holds."""
     activity, visit = as_object(element.get("activitySegment")), as_object(element.get("placeVisit"))
-    yield from _simplified(activity)
+    yield from _simplified(activity, to_activity(activity.get("activityType")))
     for end in ("startLocation", "endLocation"):
         if "latitudeE7" in as_object(activity.get(end)):
             yield END
@@ -180,17 +227,28 @@ def _timeline_object(element: dict[str, Any]) -> Found:
 
 
 def _visit(visit: dict[str, Any]) -> Found:
-    yield from _simplified(visit)
+    yield from _simplified(visit, 0)
     if "latitudeE7" in as_object(visit.get("location")):
         yield PLACE
     for child in as_list(visit.get("childVisits")):
         yield from _visit(as_object(child))
 
 
-def _simplified(element: dict[str, Any]) -> Found:
+def _simplified(element: dict[str, Any], activity: int) -> Found:
     for point in map(as_object, as_list(as_object(element.get("simplifiedRawPath")).get("points"))):
         lon, lat = _degrees(point.get("lngE7")), _degrees(point.get("latE7"))
-        yield _time(point), lon, lat, math.nan, to_number(point.get("accuracyMeters")), math.nan, None, None
+        yield (
+            _time(point),
+            lon,
+            lat,
+            math.nan,
+            to_number(point.get("accuracyMeters")),
+            math.nan,
+            None,
+            None,
+            activity,
+            0,
+        )
 
 
 def _edit(edit: dict[str, Any]) -> Found:
@@ -215,7 +273,7 @@ def _edit(edit: dict[str, Any]) -> Found:
 _SECTIONS: Final[dict[str, Callable[[dict[str, Any]], Found]]] = {
     "locations": _record,
     "timelineObjects": _timeline_object,
-    "semanticSegments": lambda segment: _segment(segment, frozenset()),
+    "semanticSegments": lambda segment: _segment(segment, frozenset(), _Spans([], [], [])),
     "rawSignals": _signal,
     "timelineEdits": _edit,
 }

@@ -8,15 +8,32 @@ from typing import Final
 import pandas as pd
 
 from trackgen_core.readers.sources import Source
-from trackgen_core.readers.xml import ACCURACY, ALTITUDE, SPEED, TIME, Layout, frame_of_texts, read_texts, root_name
+from trackgen_core.readers.xml import (
+    ACCURACY,
+    ACTIVITY,
+    ALTITUDE,
+    FIELDS,
+    SPEED,
+    TIME,
+    Layout,
+    frame_of_texts,
+    read_texts,
+    root_name,
+)
 
 _LAYOUT: Final = Layout(
     format="GPX",
     root="gpx",
     point="trkpt",
     children={"time": TIME, "ele": ALTITUDE, "speed": SPEED},
-    deeper={"accuracy": ACCURACY, "speed": SPEED},
+    deeper={"accuracy": ACCURACY, "speed": SPEED, "activity": ACTIVITY},
+    part="trk",
+    segment="trkseg",
+    kind="type",
 )
+
+_STRAVA: Final = {"1": "ride", "4": "hike", "9": "run", "10": "walk"}
+"""What the numbers mean that Strava wrote as the type of a track."""
 
 
 def recognises(head: bytes) -> bool:
@@ -26,4 +43,9 @@ def recognises(head: bytes) -> bool:
 
 def read(source: Source) -> Iterator[pd.DataFrame]:
     """Read the track points of a GPX file, in batches."""
-    return map(frame_of_texts, read_texts(source, _LAYOUT))
+    return map(_frame, read_texts(source, _LAYOUT))
+
+
+def _frame(texts: list[str | None]) -> pd.DataFrame:
+    texts[ACTIVITY::FIELDS] = [_STRAVA.get(text or "", text) for text in texts[ACTIVITY::FIELDS]]
+    return frame_of_texts(texts)

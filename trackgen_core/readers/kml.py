@@ -48,15 +48,16 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
     times = _Queue(lambda texts: parse_times(to_texts(texts)))
     places = _Queue(_parse_places)
     timeless: Counter[str] = Counter()
+    pauses: list[int] = []  # which of all fixes come first behind a pause
     found = 0
-    for _ in parse(source, "KML", ROOT, lambda parser: _collect(parser, times.texts, places.texts, timeless)):
+    for _ in parse(source, "KML", ROOT, lambda parser: _collect(parser, times.texts, places.texts, timeless, pauses)):
         times.settle(columns.BATCH_ROWS)
         places.settle(columns.BATCH_ROWS)
         while min(len(times), len(places)) >= columns.BATCH_ROWS:
+            yield _frame(times.take(columns.BATCH_ROWS), places.take(columns.BATCH_ROWS), pauses, found)
             found += columns.BATCH_ROWS
-            yield _frame(times.take(columns.BATCH_ROWS), places.take(columns.BATCH_ROWS))
     if rest := len(times):
-        yield _frame(times.take(rest), places.take(rest))
+        yield _frame(times.take(rest), places.take(rest), pauses, found)
     elif not found:
         shapes = ", ".join(f"{count} {shape}" for shape, count in timeless.items())
         has = (
@@ -104,15 +105,22 @@ def _parse_places(texts: list[str | None]) -> NDArray[np.float64]:
     return np.column_stack(numbers)
 
 
-def _frame(times: NDArray[np.int64], places: NDArray[np.float64]) -> pd.DataFrame:
+def _frame(times: NDArray[np.int64], places: NDArray[np.float64], pauses: list[int], fixes_before: int) -> pd.DataFrame:
     lon, lat, altitude = places.T
-    return make_frame(times, lon, lat, altitude=altitude)
+    pause = np.isin(np.arange(fixes_before, fixes_before + len(times)), pauses).astype(np.int64)
+    return make_frame(times, lon, lat, altitude=altitude, pause=pause)
 
 
 def _collect(
-    parser: expat.XMLParserType, times: list[str | None], places: list[str | None], timeless: Counter[str]
+    parser: expat.XMLParserType,
+    times: list[str | None],
+    places: list[str | None],
+    timeless: Counter[str],
+    pauses: list[int],
 ) -> None:
     """Set handlers that append the time and the place of every fix to these lists, and count shapes without times."""
+    fixes = 0  # whose time was appended so far
+    tracks = 0  # of the gx:MultiTrack, so far
     path = [ROOT]
     text_level = 0  # of the element whose text is being collected, 0 if there is none
     pieces: list[str] = []
@@ -122,7 +130,7 @@ def _collect(
     place: str | None = None
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal text_level, above_sea, lead, moment, place
+        nonlocal text_level, above_sea, lead, moment, place, tracks
         name = local_name(name) if ":" in name else name
         parent = path[-1]
         path.append(name)
@@ -132,8 +140,13 @@ def _collect(
                 parser.CharacterDataHandler = characters
         elif name == "Placemark":
             moment = place = None
+        elif name == "MultiTrack":
+            tracks = 0
         elif name == "Track":
             above_sea, lead = True, 0
+            tracks = tracks + 1 if parent == "MultiTrack" else 0
+            if tracks > 1:
+                pauses.append(fixes)
         elif name in TIMELESS:
             above_sea = True
             timeless[name] += 1
@@ -143,7 +156,7 @@ def _collect(
             pieces.append(data)
 
     def end(name: str) -> None:
-        nonlocal text_level
+        nonlocal text_level, fixes
         name = path[-1]
         if len(path) == text_level:
             use(path[-2], name, "".join(pieces) if len(pieces) < MAX_TEXT_PIECES else "")
@@ -153,13 +166,15 @@ def _collect(
         elif name == "Track":
             places.extend([None] * lead)
             times.extend([None] * -lead)
+            fixes += max(-lead, 0)
         elif name == "Placemark" and place is not None and moment is not None:
             times.append(moment)
+            fixes += 1
             places.append(place)
         path.pop()
 
     def use(parent: str, name: str, text: str) -> None:
-        nonlocal above_sea, lead, moment, place
+        nonlocal above_sea, lead, moment, place, fixes
         if name == "altitudeMode":
             above_sea = text.strip() == "absolute"
         elif parent == "TimeStamp":
@@ -169,6 +184,7 @@ def _collect(
             place = seen_from_above(text) if path[-3] == "Placemark" else place
         elif name == "when":
             times.append(text)
+            fixes += 1
             lead += 1
         else:
             places.append(seen_from_above(text))

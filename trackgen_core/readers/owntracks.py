@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from trackgen_core.readers.columns import Fix, batches, frame_of_fixes, to_number, to_time_text
+from trackgen_core.readers.columns import Fix, batches, frame_of_fixes, to_activity, to_number, to_time_text
 from trackgen_core.readers.sources import Source, UnreadableFile
 
 KMH_PER_MS: Final = 3.6
@@ -65,4 +65,6 @@ def _fix(message: dict[str, Any], arrival: str) -> Fix:
         to_number(message.get("vel")) / KMH_PER_MS,
         None,
         levels[2] if len(levels) > 2 else None,
+        to_activity(message.get("motionactivities")),
+        0,
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 from xml.parsers import expat
 
+import numpy as np
 import pandas as pd
 
 from trackgen_core.readers import columns
-from trackgen_core.readers.columns import make_frame, parse_numbers, parse_times, to_texts
+from trackgen_core.readers.columns import make_frame, parse_numbers, parse_times, to_activities, to_texts
 from trackgen_core.readers.sources import Source, UnreadableFile
 
 CHUNK_BYTES: Final = 1 << 16
@@ -22,10 +23,13 @@ MAX_TAG_BYTES: Final = 1 << 22
 MAX_TEXT_PIECES: Final = 64
 """Expat delivers a text in pieces of up to 8 KiB; a text of so many is no value, and must not fill the memory."""
 
-TIME, LON, LAT, ALTITUDE, ACCURACY, SPEED = range(6)
-"""Places of the texts of one point."""
+MAX_KIND_CHARS: Final = 100
+"""A longer text names no activity, and is kept with each point."""
 
-FIELDS: Final = 6
+TIME, LON, LAT, ALTITUDE, ACCURACY, SPEED, PAUSE, ACTIVITY = range(8)
+"""Places of the texts of one point. That of `PAUSE` is there if the recording was stopped before the point."""
+
+FIELDS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class Layout:
         Which of the texts an element holds directly under a point, and which deeper.
     plan : str
         An element whose points were planned, not recorded.
+    part, segment : str
+        The elements of a recording, and of what lies between two pauses in it.
+    kind : str
+        The element directly in a `part` whose text says how somebody moved.
+    sport : str
+        The element whose attribute `Sport` says so.
     """
 
     format: str
@@ -50,6 +60,10 @@ class Layout:
     children: Mapping[str, int]
     deeper: Mapping[str, int]
     plan: str = ""
+    part: str = ""
+    segment: str = ""
+    kind: str = ""
+    sport: str = ""
 
 
 def root_name(head: bytes) -> str | None:
@@ -82,7 +96,7 @@ def read_texts(source: Source, layout: Layout) -> Iterator[list[str | None]]:
 
 def frame_of_texts(texts: list[str | None]) -> pd.DataFrame:
     """Return the frame of a batch of `read_texts`."""
-    time, lon, lat, altitude, accuracy, speed = (to_texts(texts[place::FIELDS]) for place in range(FIELDS))
+    time, lon, lat, altitude, accuracy, speed = (to_texts(texts[place::FIELDS]) for place in range(PAUSE))
     return make_frame(
         parse_times(time),
         parse_numbers(lon),
@@ -90,6 +104,8 @@ def frame_of_texts(texts: list[str | None]) -> pd.DataFrame:
         altitude=parse_numbers(altitude),
         accuracy=parse_numbers(accuracy),
         speed=parse_numbers(speed),
+        pause=np.array([text is not None for text in texts[PAUSE::FIELDS]], np.int64),
+        activity=to_activities(texts[ACTIVITY::FIELDS]),
     )
 
 
@@ -170,6 +186,10 @@ def _collect(parser: expat.XMLParserType, layout: Layout, texts: list[str | None
     but strings.
     """
     children, deeper, point_name = layout.children, layout.deeper, layout.point
+    depth = part_depth = 0  # of the open element outside of points, below the root; and of the part
+    segments = 0  # of the part, so far
+    pause: str | None = None
+    activity: str | None = None
     level = 0  # of the open element: 1 for a point, 0 outside of one
     planned = False
     point: list[str | None] = []
@@ -178,7 +198,7 @@ def _collect(parser: expat.XMLParserType, layout: Layout, texts: list[str | None
     pieces: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal level, planned, point, place, place_level
+        nonlocal level, planned, point, place, place_level, pause
         if ":" in name:
             name = local_name(name)
         if level:
@@ -190,16 +210,33 @@ def _collect(parser: expat.XMLParserType, layout: Layout, texts: list[str | None
                     parser.CharacterDataHandler = characters
         elif name == point_name and not planned:
             level = 1
-            point = [None, attributes.get("lon"), attributes.get("lat"), None, None, None]
-        elif name == layout.plan:
+            point = [None, attributes.get("lon"), attributes.get("lat"), None, None, None, pause, activity]
+        else:
+            start_outside(name, attributes)
+
+    def start_outside(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, part_depth, segments, pause, activity, planned
+        depth += 1
+        if name == layout.plan:
             planned = True
+        elif name == layout.part:
+            part_depth, segments, pause = depth, 0, None
+            if layout.kind:
+                activity = None
+        elif name == layout.segment:
+            segments += 1
+            pause = "1" if segments > 1 else None
+        elif name == layout.sport:
+            activity = attributes.get("Sport")
+        elif name == layout.kind and depth == part_depth + 1:
+            parser.CharacterDataHandler = characters
 
     def characters(data: str) -> None:
         if len(pieces) < MAX_TEXT_PIECES:
             pieces.append(data)
 
     def end(name: str) -> None:
-        nonlocal level, planned, place
+        nonlocal level, place, pause
         if level:
             if place is not None and level == place_level:
                 point[place] = "".join(pieces) if len(pieces) < MAX_TEXT_PIECES else None
@@ -209,8 +246,20 @@ def _collect(parser: expat.XMLParserType, layout: Layout, texts: list[str | None
             level -= 1
             if not level:
                 texts.extend(point)
-        elif planned and local_name(name) == layout.plan:
+                if point[LON] is not None or point[LAT] is not None:
+                    pause = None
+        else:
+            end_outside(local_name(name))
+
+    def end_outside(name: str) -> None:
+        nonlocal depth, activity, planned
+        if name == layout.plan:
             planned = False
+        elif parser.CharacterDataHandler is not None:
+            activity = "".join(pieces)[:MAX_KIND_CHARS].strip()
+            pieces.clear()
+            parser.CharacterDataHandler = None
+        depth -= 1
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
