@@ -56,8 +56,8 @@ def make_triplegs(points: pd.DataFrame) -> int:
         crs="EPSG:4326",
     )
     fixes, staypoints = Positionfixes(rows).generate_staypoints(
-        dist_threshold=2 * EVERYTHING.stop_radius_m,
-        time_threshold=EVERYTHING.stop_minutes,
+        dist_threshold=2 * EVERYTHING.stay_radius_m,
+        time_threshold=EVERYTHING.stay_minutes,
         gap_threshold=EVERYTHING.minutes_between_routes,
     )
     return len(fixes.generate_triplegs(staypoints, gap_threshold=EVERYTHING.minutes_between_routes)[1])

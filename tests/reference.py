@@ -444,9 +444,9 @@ class Rests:
 
 def rests_among(fixes: Sequence[Point], rules: Settings, taken: Set[int], freed: Set[int]) -> Rests:
     """Find the stays among the fixes of one device that are not noise, but for what was merged by hand."""
-    if rules.stop_minutes == 0:
+    if rules.stay_minutes == 0:
         return Rests(set(), set(), set())
-    radius_cm = rules.stop_radius_m * METRE_CM
+    radius_cm = rules.stay_radius_m * METRE_CM
     away = away_fixes(fixes, radius_cm)
     settled = [n for n in range(len(fixes)) if n not in away]
     still = still_hops([fixes[n] for n in settled], rules)
@@ -494,8 +494,8 @@ def away_fixes(fixes: Sequence[Point], radius_cm: int) -> set[int]:
 
 def still_hops(settled: Sequence[Point], rules: Settings) -> set[int]:
     """Return the hops between settled fixes in which the device rested."""
-    largest_cm = 2 * rules.stop_radius_m * METRE_CM
-    short_ms = rules.stop_minutes * MINUTE_MS
+    largest_cm = 2 * rules.stay_radius_m * METRE_CM
+    short_ms = rules.stay_minutes * MINUTE_MS
     long_ms = max(30 * MINUTE_MS, short_ms)
     still = hops_in_still_windows(settled, long_ms, largest_cm)
     for rest in consecutive(hops_in_still_windows(settled, short_ms, largest_cm)):
@@ -591,7 +591,7 @@ def hops_within_a_place(
         for n in breaks
         if {n, n + 1} <= of_stays
         and gap_ms(fixes[n], fixes[n + 1]) <= 24 * HOUR_MS
-        and distance_cm(fixes[n], fixes[n + 1]) <= rules.stop_radius_m * METRE_CM
+        and distance_cm(fixes[n], fixes[n + 1]) <= rules.stay_radius_m * METRE_CM
     ]
 
 

@@ -31,7 +31,7 @@ USER = "anna"
 DEVICE = "phone"
 ORIGIN = 10.0
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
-BREAKS_ALONE: Mapping[str, Any] = {"noise_filter": False, "stop_minutes": 0}
+BREAKS_ALONE: Mapping[str, Any] = {"noise_filter": False, "stay_minutes": 0}
 """Settings with which every fix is in a track or left over."""
 
 
@@ -1033,7 +1033,7 @@ STAYS_AND_NOISE = [
         "72 h at home without stays are one track",
         points=tuple(fix(at("00:00") + n * 10 * MINUTE) for n in range(433)),
         tracks=1,
-        settings={"stop_minutes": 0},
+        settings={"stay_minutes": 0},
     ),
 ]
 

@@ -41,7 +41,7 @@ def by_breaks_alone(settings: Settings) -> Settings:
     """The same settings without noise, stays and days of one's own: only breaks are left."""
     plain = {
         "noise_filter": False,
-        "stop_minutes": 0,
+        "stay_minutes": 0,
         "climb_threshold_m": 0,
         "split_at_midnight": False,
         "timezone": "UTC",
@@ -57,8 +57,8 @@ def settings_of_rest() -> SearchStrategy[Settings]:
         distance_rule=st.sampled_from(["implausible", "strict", "off"]),
         noise_filter=st.sampled_from([True, True, True, False]),
         gps_accuracy_threshold=st.sampled_from([100, None, 30]),
-        stop_minutes=st.sampled_from([10, 10, 5, 1, 30, 0]),
-        stop_radius_m=st.sampled_from([75, 30, 150]),
+        stay_minutes=st.sampled_from([10, 10, 5, 1, 30, 0]),
+        stay_radius_m=st.sampled_from([75, 30, 150]),
         climb_threshold_m=st.sampled_from([5, 0, 1, 20]),
         split_at_midnight=st.booleans(),
         timezone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kolkata"]),
@@ -310,7 +310,7 @@ def settings() -> SearchStrategy[Settings]:
     ) | st.tuples(st.booleans(), st.integers(0, 30))
 
     def build(labels: tuple[bool, int], **others: object) -> Settings:
-        return Settings(noise_filter=labels[0], stop_minutes=labels[1], **others)
+        return Settings(noise_filter=labels[0], stay_minutes=labels[1], **others)
 
     return st.builds(
         build,
@@ -320,7 +320,7 @@ def settings() -> SearchStrategy[Settings]:
         distance_rule=st.sampled_from(["implausible", "strict", "off"]),
         max_speed_kmh=st.sampled_from([1000, 1, 5, 120, 100_000]) | st.integers(1, 100_000),
         gps_accuracy_threshold=st.sampled_from([100, None, 1, 10]) | st.integers(1, 5000),
-        stop_radius_m=st.sampled_from([75, 75, 75, 1, 10, 300, 1000]) | st.integers(1, 1000),
+        stay_radius_m=st.sampled_from([75, 75, 75, 1, 10, 300, 1000]) | st.integers(1, 1000),
         split_at_midnight=st.sampled_from([False, True, True]),
         timezone=st.sampled_from(TIMEZONES),
     )
@@ -490,8 +490,8 @@ def _drives(limits: Settings) -> SearchStrategy[Drive]:
 
 def _dwells(limits: Settings) -> SearchStrategy[Dwell]:
     """Times in one place, dense and sparse; some of them creep."""
-    radius_m = limits.stop_radius_m
-    edges = [limits.stop_minutes * MINUTE_MS, 10 * MINUTE_MS, 30 * MINUTE_MS, HOUR_MS, 2 * HOUR_MS]
+    radius_m = limits.stay_radius_m
+    edges = [limits.stay_minutes * MINUTE_MS, 10 * MINUTE_MS, 30 * MINUTE_MS, HOUR_MS, 2 * HOUR_MS]
     every = st.sampled_from([5 * MINUTE_MS, 5 * MINUTE_MS, MINUTE_MS, 45 * MINUTE_MS, 110 * MINUTE_MS])
     spreads = [0.0, 10.0, radius_m / 2, *_around(radius_m), *_around(2 * radius_m)]
     return st.builds(
@@ -506,7 +506,7 @@ def _dwells(limits: Settings) -> SearchStrategy[Dwell]:
 
 def _trips(limits: Settings) -> SearchStrategy[Trip]:
     """Ways that turn back: 2500 m in a minute are 150 km/h, 6000 m are three times a drive of 2000 m in a minute."""
-    radius_m = limits.stop_radius_m
+    radius_m = limits.stay_radius_m
     waits = (
         st.sampled_from([MINUTE_MS, MINUTE_MS, MINUTE_MS, 0, 1000, 36 * SECOND_MS, 5 * MINUTE_MS])
         | _edges([10 * MINUTE_MS, 30 * MINUTE_MS])
@@ -564,12 +564,12 @@ def _walks() -> SearchStrategy[Drive]:
 
 def _roomy_dwells(limits: Settings, count: int, every_ms: int) -> SearchStrategy[Dwell]:
     """Times in one place that fill the box of a stay, so that there is no room in it for anything beside."""
-    return st.just(Dwell(count, every_ms, 0.85 * limits.stop_radius_m, 0.0, (None,)))
+    return st.just(Dwell(count, every_ms, 0.85 * limits.stay_radius_m, 0.0, (None,)))
 
 
 def _outings(limits: Settings) -> SearchStrategy[Trip]:
     """Too many fixes for an excursion, to several sides, so that they do not fit into the stay, and soon back."""
-    radius_m = limits.stop_radius_m
+    radius_m = limits.stay_radius_m
     return st.builds(
         Trip,
         st.sampled_from([6, 6, 6, 5, 7]),
@@ -588,7 +588,7 @@ def _outings(limits: Settings) -> SearchStrategy[Trip]:
 def _shifts(limits: Settings) -> SearchStrategy[Step]:
     """From one stay to the next, so near that they may be one."""
     waits = st.sampled_from([12, 15, 11, 25]).map(lambda minutes: minutes * MINUTE_MS) | _edges([10 * MINUTE_MS])
-    moves = st.tuples(st.just(90.0), st.sampled_from([*_around(limits.stop_radius_m)]))
+    moves = st.tuples(st.just(90.0), st.sampled_from([*_around(limits.stay_radius_m)]))
     return st.builds(Step, waits, moves, st.none(), st.none(), st.just(1), st.none())
 
 
@@ -607,7 +607,7 @@ def _twins(limits: Settings) -> SearchStrategy[Twin]:
 def _pauses(limits: Settings) -> SearchStrategy[Step]:
     """Nothing for hours, and then a fix not far away."""
     waits = _edges([8 * HOUR_MS, 2 * HOUR_MS, DAY_MS]) | st.integers(2 * HOUR_MS, DAY_MS)
-    metres = st.sampled_from([0.0, 10.0, *_around(limits.stop_radius_m)])
+    metres = st.sampled_from([0.0, 10.0, *_around(limits.stay_radius_m)])
     moves = st.tuples(st.sampled_from([90.0, 0.0]), metres)
     return st.builds(Step, waits, moves, st.none(), st.none(), st.sampled_from([1, 1, 2]), st.none())
 

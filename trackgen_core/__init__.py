@@ -3,7 +3,7 @@
 `tracks` and `stays` take a frame of points and return a frame, without a database:
 
 >>> import trackgen_core as tg
->>> tg.tracks(points, settings={"stop_minutes": 5})  # doctest: +SKIP
+>>> tg.tracks(points, settings={"stay_minutes": 5})  # doctest: +SKIP
 
 Read the modules in the order in which data flows: `points`, `readers`, `settings`, `geodesy`, `segmentation`,
 `merging`, `paths`; then where it is kept: `schema`, `database`, `store`; and what is done with it: `importing`,

@@ -19,7 +19,8 @@ def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
     """Return how much later than its time each point is by the clock of the rules.
 
     Programs cut times to full seconds or minutes, or stamp all points of a batch with one time. The points of one instant
-    are therefore spread evenly over the time until the next one.
+    are therefore spread evenly over the time until the next one; those of the last instant over as much time as there was
+    before it.
 
     Parameters
     ----------
@@ -39,10 +40,13 @@ def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
     count = np.diff(begins, append=len(time_ms))
     several = np.flatnonzero(count > 1)
     begin, count = begins[several], count[several]
-    after = begin + count  # the next instant, if it is of the same device
-    behind = np.minimum(after, len(time_ms) - 1)
-    goes_on = (after < len(time_ms)) & (device[behind] == device[begin])
-    until_ms = np.where(goes_on, np.minimum(time_ms[behind] - time_ms[begin], SPREAD_MS), 0)
+    before, behind = np.maximum(begin - 1, 0), np.minimum(begin + count, len(time_ms) - 1)
+    follows = (before < begin) & (device[before] == device[begin])
+    goes_on = (behind >= begin + count) & (device[behind] == device[begin])
+    until_ms = np.where(
+        goes_on, time_ms[behind] - time_ms[begin], np.where(follows, time_ms[begin] - time_ms[before], 0)
+    )
+    until_ms = np.minimum(until_ms, SPREAD_MS)
     number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     late[np.repeat(begin, count) + number] = number * np.repeat(until_ms, count) // np.repeat(count, count)
     return late

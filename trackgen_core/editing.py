@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trackgen_core.breaks import LONGEST_LINK_MS
 from trackgen_core.legs import MODES
 from trackgen_core.points import iso_time
-from trackgen_core.breaks import LONGEST_LINK_MS
 from trackgen_core.store import Store
 
 

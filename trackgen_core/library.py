@@ -43,7 +43,7 @@ def tracks(points: pd.DataFrame, settings: Settings | Mapping[str, Any] | None =
         it is UTC), a number (s or ms since the epoch), or a text in ISO 8601; what is finer than a ms is cut off. Fixes
         of a device with the same time are in the order of the rows, or of a column `seq`.
     settings : Settings or mapping, optional
-        The rules for all users, or those that differ from the defaults: `{"stop_minutes": 5}`, `{"preset": "strict"}`.
+        The rules for all users, or those that differ from the defaults: `{"stay_minutes": 5}`, `{"preset": "strict"}`.
 
     Returns
     -------

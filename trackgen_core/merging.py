@@ -44,10 +44,10 @@ from trackgen_core.geodesy import (
 from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
 from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_paths
-from trackgen_core.stays import JOIN_MS, is_same_place, is_silent_stay
-from trackgen_core.windows import covered, runs
 from trackgen_core.segmentation import BAND_COLUMNS, NOWHERE_CM, REST_COLUMNS, SEGMENT_DTYPES
 from trackgen_core.settings import Settings
+from trackgen_core.stays import JOIN_MS, is_same_place, is_silent_stay
+from trackgen_core.windows import covered, runs
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
 STAY_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")
@@ -225,7 +225,7 @@ def connect(
         np.append(none != 0, paused),
         np.cumsum(np.append(none == 0, (reason[1:] != NO_BREAK) & ~together & ~silent)) - 1,
     )
-    far = link_cm > settings.stop_radius_m * 100
+    far = link_cm > settings.stay_radius_m * 100
     return _share_ends(segments, seams, np.append(none != 0, silent), np.append(none != 0, far & silent))
 
 
@@ -262,13 +262,15 @@ def _with_brief_ways(
         return segments, inside
     started_ms = np.where(silent[into], segments["first_ms"].to_numpy()[first], segments["last_ms"].to_numpy()[into])
     ended_ms = np.where(silent[out_of], segments["last_ms"].to_numpy()[last], segments["first_ms"].to_numpy()[last + 1])
-    radius_cm = settings.stop_radius_m * 100
+    radius_cm = settings.stay_radius_m * 100
     way_mm = np.append(0, np.cumsum(segments["length_mm"].to_numpy() + np.append(link_mm, 0)))
     length_mm = way_mm[last] - way_mm[first] + segments["length_mm"].to_numpy()[last]
     ends, starts = link_ends
     brief = (ended_ms - started_ms <= JOIN_MS) & (length_mm <= 20 * radius_cm)
     brief &= distances_cm(ends[:, into], starts[:, out_of]) <= radius_cm
-    brief &= np.add.reduceat(np.append(merged, False).astype(np.int64), np.column_stack([first, last + 1]).ravel())[::2] == 0
+    brief &= (
+        np.add.reduceat(np.append(merged, False).astype(np.int64), np.column_stack([first, last + 1]).ravel())[::2] == 0
+    )
     first, last, into, out_of = first[brief], last[brief], into[brief], out_of[brief]
     if not len(first):
         return segments, inside
@@ -302,7 +304,7 @@ def _crept(segments: pd.DataFrame, one_stay: Mask, settings: Settings) -> Mask:
     lows = np.minimum.reduceat(np.column_stack([low, low[:, -1:]]), begin, axis=1)[:, ::2]
     highs = np.maximum.reduceat(np.column_stack([high, high[:, -1:]]), begin, axis=1)[:, ::2]
     largest = np.maximum.reduceat(np.append(box_cm(low, high), 0.0), begin)[::2]
-    limit_cm = np.maximum(400 * settings.stop_radius_m, 1.5 * largest)
+    limit_cm = np.maximum(400 * settings.stay_radius_m, 1.5 * largest)
     for n in np.flatnonzero(box_cm(lows, highs) > limit_cm):
         so_far_low, so_far_high = low[:, first[n]], high[:, first[n]]
         for k in range(int(first[n]) + 1, int(last[n]) + 1):
@@ -441,8 +443,10 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
     if segments.empty:
         return segments[[name for name in SEGMENT_DTYPES if name in segments]]
     last = np.append(first[1:], len(segments)) - 1
-    of_first = ("device_id", "day", "number", "local_day", "is_stay", "continues", "resumes", "told_by", "settings_id")
-    of_first = (*of_first, "start_cm", "first_late_ms", "first_interval_ms")
+    of_first = (
+        *("device_id", "day", "number", "local_day", "is_stay", "continues", "resumes", "told_by", "settings_id"),
+        *("start_cm", "first_late_ms", "first_interval_ms"),
+    )
     merged: dict[str, Any] = {name: segments[name].array[first] for name in of_first}
     merged |= {name: segments[name].to_numpy()[last] for name in ("last_late_ms", "last_interval_ms")}
     merged |= {name: segments[name].to_numpy()[first] for name in ("first_ms", "first_lon", "first_lat")}
@@ -572,7 +576,7 @@ def make_tracks(segments: pd.DataFrame, seams: Seams, devices: pd.DataFrame) -> 
     modes = main_modes(legs)
     length_mm, duration_ms = chains["length_mm"].to_numpy(), tracks["duration_ms"].to_numpy()
     tracks["length_mm"] = length_mm
-    tracks["moving_ms"] = _moving_ms(chains)
+    tracks["moving_ms"] = np.minimum(_moving_ms(chains), duration_ms)  # points of the last instant are spread over more
     tracks["avg_speed_kmh"] = np.divide(length_mm * 3.6, duration_ms, out=np.zeros(len(chains)), where=duration_ms > 0)
     unknown = (chains["min_cm"] > chains["max_cm"]).to_numpy()
     for name in ("gain_cm", "loss_cm", "min_cm", "max_cm"):

@@ -143,7 +143,8 @@ def _rounded(degrees: FloatArray) -> FloatArray:
 
 def _is_rounded(lon: FloatArray, lat: FloatArray) -> Mask:
     """Say which coordinates have no more than `COPY_DECIMALS` decimals."""
-    return (_rounded(lon) == lon) & (_rounded(lat) == lat)
+    rounded: Mask = (_rounded(lon) == lon) & (_rounded(lat) == lat)
+    return rounded
 
 
 class _Links:
@@ -289,7 +290,7 @@ def _spikes(links: _Links) -> Mask:
     return np.cumsum(change[:-1]) > 0
 
 
-def _leaps(links: _Links) -> tuple[IntArray, IntArray, IntArray]:
+def _leaps(links: _Links) -> tuple[Mask, IntArray, IntArray]:
     """Return which links are too fast to be believed, and which of these lead suddenly away and suddenly back."""
     cm, ms = links.cm, links.ms
     fast = (cm > FAR_CM) & links.short & (cm * 36 > SPIKE_KMH * ms)
@@ -300,14 +301,16 @@ def _leaps(links: _Links) -> tuple[IntArray, IntArray, IntArray]:
     speed = links.kmh(candidates)
     sudden = []
     for step in (-1, 1):
-        slowest = np.full(len(candidates), np.inf)
+        slowest, goes_on = np.full(len(candidates), np.inf), np.ones(len(candidates), bool)
         for n in range(1, SURROUNDINGS + 1):
             near = candidates + step * n
-            there = np.flatnonzero((near >= 0) & (near < len(cm)))
-            there = there[links.short[near[there]]]
+            goes_on &= (near >= 0) & (near < len(cm))
+            goes_on &= links.short[np.where(goes_on, near, 0)]
+            there = np.flatnonzero(goes_on)
             slowest[there] = np.minimum(slowest[there], links.kmh(near[there]))
         sudden.append(candidates[(slowest == np.inf) | (speed > TIMES_FASTER * slowest)])
-    return fast, *sudden
+    away, back = sudden
+    return fast, away, back
 
 
 def _outnumbered(links: _Links, fast: Mask, before: IntArray, last: IntArray) -> Mask:

@@ -31,7 +31,7 @@ from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.points import ACTIVITIES
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-REVISION: Final = "0009"
+REVISION: Final = "0010"
 """The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
@@ -137,12 +137,17 @@ segments = Table(
     Column("local_day", Integer, nullable=False, comment="in the user's time zone"),
     Column("is_stay", Integer, nullable=False, doc="1: at rest, 0: on the way"),
     Column("continues", Integer, nullable=False, comment="1: the same rest as the segment before"),
+    Column("resumes", Integer, nullable=False, comment="1: the recording was paused before it"),
     Column("first_ms", BigInteger, nullable=False, doc="the first point, ms since 1970 UTC"),
     Column("first_lon", Float(53), nullable=False, doc="degrees"),
     Column("first_lat", Float(53), nullable=False, doc="degrees"),
+    Column("first_late_ms", Integer, nullable=False, comment="later than its time by the clock of the rules"),
+    Column("first_interval_ms", Integer, nullable=False, comment="between points after the first; 0: unknown"),
     Column("last_ms", BigInteger, nullable=False, doc="the last point, ms since 1970 UTC"),
     Column("last_lon", Float(53), nullable=False, doc="degrees"),
     Column("last_lat", Float(53), nullable=False, doc="degrees"),
+    Column("last_late_ms", Integer, nullable=False, comment="later than its time by the clock of the rules"),
+    Column("last_interval_ms", Integer, nullable=False, comment="between points before the last; 0: unknown"),
     Column("points", Integer, nullable=False, doc="points of its own"),
     Column("length_mm", BigInteger, nullable=False, doc="the sum of its hops, WGS84 geodesics, mm"),
     Column("told_by", Integer, nullable=False, comment="pace, or mode by hand"),

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from trackgen_core.altitudes import clean_altitudes
@@ -238,7 +237,8 @@ def _breaks(clock_ms: IntArray, link_ms: IntArray, link_mm: IntArray, settings: 
     before_ms, after_ms = np.zeros((2, len(link_ms)), np.int64)
     long = np.flatnonzero(link_ms > settings.minutes_between_routes * MS_PER_MINUTE)
     before_ms[long], after_ms[long] = intervals_ms(clock_ms, long, -1), intervals_ms(clock_ms, long + 1, 1)
-    return break_reasons(link_ms, link_mm, before_ms, after_ms, settings) != NO_BREAK
+    breaks: Mask = break_reasons(link_ms, link_mm, before_ms, after_ms, settings) != NO_BREAK
+    return breaks
 
 
 def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Settings) -> Mask:
@@ -251,7 +251,7 @@ def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Se
     cell = np.searchsorted(cells.first, new_hour, "right") - 1
     first = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] - AROUND_MS)
     last = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] + AROUND_MS, "right") - 1
-    moves = box_sizes_cm(cells.places, first, last) > 200 * settings.stop_radius_m
+    moves = box_sizes_cm(cells.places, first, last) > 200 * settings.stay_radius_m
     moves |= hour[new_hour] // BLOCK_HOURS != hour[new_hour - 1] // BLOCK_HOURS
     starts[new_hour[moves]] = True
     return starts

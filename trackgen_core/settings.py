@@ -9,17 +9,27 @@ from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 DistanceRule = Literal["off", "strict", "implausible"]
 GapRule = Literal["fixed", "adaptive"]
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     "default": {},
-    "dawarich": {"distance_rule": "off", "gap_rule": "fixed", "noise_filter": False, "stop_minutes": 0, "climb_threshold_m": 0},
+    "dawarich": {
+        "distance_rule": "off",
+        "gap_rule": "fixed",
+        "noise_filter": False,
+        "stay_minutes": 0,
+        "climb_threshold_m": 0,
+    },
     "strict": {"distance_rule": "strict"},
 }
 """What `preset=NAME` stands for: these values, and the defaults for all other settings."""
+
+
+OLD_NAMES: Final = {"stop_minutes": "stay_minutes", "stop_radius_m": "stay_radius_m"}
+"""Names of settings in earlier releases, which are still understood."""
 
 
 class SettingsError(ValueError):
@@ -85,14 +95,14 @@ class Settings(BaseModel):
         le=1_000_000,
         description="A fix whose accuracy is worse than so many metres is coarse; null: none is.",
     )
-    stop_minutes: int = Field(
+    stay_minutes: int = Field(
         default=10,
         ge=0,
         le=30,
-        description="A rest of at least so many minutes is a stay; 0: there are no stays. Longer than half an hour "
+        description="A time of at least so many minutes at one place is a stay; 0: there are no stays. Longer than half an hour "
         "would need more context than the six hours that are read around a day.",
     )
-    stop_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
+    stay_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
     silent_stay_m: int = Field(
         default=500,
         ge=0,
@@ -110,6 +120,13 @@ class Settings(BaseModel):
     timezone: Annotated[str, AfterValidator(_known_timezone)] = Field(
         default="UTC", description="The zone whose midnight ends a day in summaries, as `Europe/Berlin`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to be validated
+        if not isinstance(values, dict):
+            return values
+        return {OLD_NAMES.get(name, name): value for name, value in values.items()}
 
     @property
     def climb_threshold_cm(self) -> int:

@@ -19,14 +19,15 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import BigInteger, Connection, TextClause, bindparam, text
 
+from trackgen_core.breaks import LONGEST_LINK_MS as MAX_PAUSE_MS
+from trackgen_core.breaks import MM_PER_M
 from trackgen_core.database import DatabaseError, fetch_frames
 from trackgen_core.geodesy import BELOW_HALF, GEOD, IntArray, link_lengths_mm, pair_lengths_mm
 from trackgen_core.merging import item_ids
 from trackgen_core.paths import encode_path
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, iso_time
-from trackgen_core.stays import SILENCE_MS as WINDOW_MS
-from trackgen_core.breaks import LONGEST_LINK_MS as MAX_PAUSE_MS, MM_PER_M
 from trackgen_core.settings import Settings
+from trackgen_core.stays import SILENCE_MS as WINDOW_MS
 from trackgen_core.store import STAGES, Store
 
 NEAR_HALF_MM: Final = 3e-5
@@ -471,7 +472,7 @@ def _rule(user_id: int, settings: Settings) -> dict[str, Any]:
         "far_mm": None if rule == "off" else settings.meters_between_routes * MM_PER_M,
         "kmh": settings.max_speed_kmh if rule == "implausible" else None,
         "filters": settings.noise_filter,
-        "rests": settings.stop_minutes > 0,
+        "rests": settings.stay_minutes > 0,
         "timezone": settings.timezone if settings.split_at_midnight else None,
     }
 

@@ -61,9 +61,9 @@ def find_stays(points: int, cells: Cells, settings: Settings) -> Stays:
         `stay_minutes` and `stay_radius_m`.
     """
     nowhere = Stays(np.full(points, -1), np.zeros(points, bool))
-    if not settings.stop_minutes or len(cells.first) < 2:
+    if not settings.stay_minutes or len(cells.first) < 2:
         return nowhere
-    stay_ms, radius_cm = settings.stop_minutes * MS_PER_MINUTE, settings.stop_radius_m * 100
+    stay_ms, radius_cm = settings.stay_minutes * MS_PER_MINUTE, settings.stay_radius_m * 100
     cells = cells.take(np.flatnonzero(cells.accuracy_cm <= VAGUE_CM))
     moving_ms = _moving_ms(cells)
     settled = np.flatnonzero(~_away(cells, radius_cm))
@@ -93,7 +93,7 @@ def is_silent_stay(link_ms: IntArray, link_cm: FloatArray, settings: Settings) -
     settings : Settings
         `stay_minutes` and `silent_stay_m`.
     """
-    if not settings.stop_minutes:
+    if not settings.stay_minutes:
         return np.zeros(len(link_ms), bool)
     near = link_cm <= settings.silent_stay_m * 100
     silent: Mask = (link_ms > SILENCE_MS) & (link_ms <= LONGEST_SILENCE_MS) & near
@@ -102,7 +102,7 @@ def is_silent_stay(link_ms: IntArray, link_cm: FloatArray, settings: Settings) -
 
 def is_same_place(link_ms: IntArray, link_cm: FloatArray, settings: Settings) -> Mask:
     """Say which links are so short that stays before and after them are one; parameters as of `is_silent_stay`."""
-    return (link_ms <= LONGEST_SILENCE_MS) & (link_cm <= settings.stop_radius_m * 100)
+    return (link_ms <= LONGEST_SILENCE_MS) & (link_cm <= settings.stay_radius_m * 100)
 
 
 def dwell_radius_cm(radius_cm: int) -> int:
@@ -219,9 +219,11 @@ def _box_sizes_cm(cells: Cells, first: IntArray, last: IntArray, radius_cm: int)
 
 def _moving_ms(cells: Cells) -> IntArray:
     """Return the time before each cell in links to cells that were under way."""
-    clock_ms, count = cells.clock_ms, len(cells.first)
-    before = np.maximum(np.searchsorted(clock_ms, clock_ms - STEP_MS, "right") - 1, 0)
-    after = np.minimum(np.searchsorted(clock_ms, clock_ms + STEP_MS), count - 1)
+    clock_ms, part = cells.clock_ms, cells.part
+    before = np.searchsorted(clock_ms, clock_ms - STEP_MS, "right") - 1
+    after = np.searchsorted(clock_ms, clock_ms + STEP_MS)
+    before = np.maximum(before, np.searchsorted(part, part))  # the first and the last cell of the part at most
+    after = np.minimum(after, np.searchsorted(part, part, "right") - 1)
     way_cm = distances_cm(cells.places[:, before], cells.places[:, after])
     under_way = way_cm * 1000 > STEP_CM_S * (clock_ms[after] - clock_ms[before])
     return np.append(0, np.cumsum(np.where(under_way[1:], np.diff(clock_ms), 0)))

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
+from trackgen_core.breaks import BREAK_REASONS, break_reasons
 from trackgen_core.generation import Window, chains_of, compare_chains, seams_of, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
 from trackgen_core.legs import main_modes
 from trackgen_core.merging import TOUCHING, Seams, connect, find_chains, find_legs, is_track
 from trackgen_core.points import MS_PER_DAY
-from trackgen_core.breaks import BREAK_REASONS, break_reasons
 from trackgen_core.segmentation import empty_segments, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
@@ -208,7 +208,7 @@ def explain(reason: int, hop_ms: int, hop_mm: int, settings: Settings, *, is_sta
         "distance": f"hop of {hop_mm / 1000:,.0f} m > {settings.meters_between_routes:,} m",
         "implausible_speed": f"hop of {hop_mm / 1e6:,.1f} km at {kmh:,.0f} km/h > {settings.max_speed_kmh:,} km/h",
         "stay": (
-            f"rest of {settings.stop_minutes} min or more within {settings.stop_radius_m} m"
+            f"rest of {settings.stay_minutes} min or more within {settings.stay_radius_m} m"
             if is_stay
             else "left a stay"
         ),

@@ -431,17 +431,17 @@ def test_settings_are_mirrored_and_the_others_stay(url: str, store: Store) -> No
     user_id = fill(url, 1, 60)
     mirrored(store, url)
     assert store.settings(ANNA).changed() == {
-        **{"distance_rule": "off", "noise_filter": False, "stop_minutes": 0, "climb_threshold_m": 0},
+        **{"distance_rule": "off", "noise_filter": False, "stay_minutes": 0, "climb_threshold_m": 0},
         "minutes_between_routes": 10,
     }
-    store.set_settings(ANNA, {"stop_minutes": 5})
+    store.set_settings(ANNA, {"stay_minutes": 5})
     with dawarich.connect(url) as connection:
         stored = json.dumps({"minutes_between_routes": 20, "timezone": "Europe/Berlin"})
         connection.execute("UPDATE users SET settings = %s, email = 'new@example.org' WHERE id = %s", [stored, user_id])
     (report,) = mirrored(store, url)
     assert (report.user, report.days) == (ANNA, 0)  # who was known stays who he is
     changed = store.settings(ANNA)
-    assert (changed.minutes_between_routes, changed.timezone, changed.stop_minutes) == (20, "Europe/Berlin", 5)
+    assert (changed.minutes_between_routes, changed.timezone, changed.stay_minutes) == (20, "Europe/Berlin", 5)
 
 
 def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> None:

@@ -256,7 +256,7 @@ def at_speeds(start: str, *speeds_ms: float, every_ms: int = MINUTE) -> list[Poi
     return [fix(at(start) + n * every_ms, so_far) for n, so_far in enumerate(metres)]
 
 
-MOVING = Settings(noise_filter=False, stop_minutes=0)
+MOVING = Settings(noise_filter=False, stay_minutes=0)
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ def test_half_a_centimetre_of_radius_is_rounded_away_from_zero():
 def test_edges_of_a_stay_of_two_fixes(gap_s, metres, is_stay):
     points = [spot(0), spot(gap_s, metres)]
     assert stays(points) == ([(0, gap_s, 2)] if is_stay else [])
-    assert stays(points, stop_minutes=0) == []
+    assert stays(points, stay_minutes=0) == []
 
 
 @pytest.mark.parametrize(("minutes", "is_stay"), [(29, True), (30, False)])

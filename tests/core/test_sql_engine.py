@@ -128,7 +128,7 @@ def test_all_scenarios_at_once(store: Store) -> None:
 
 def test_a_day_is_read_with_what_reaches_into_it_and_no_more(store: Store) -> None:
     """A chain of ten days is one track: of the day on which it starts, wherever one looks from."""
-    store.set_settings("anna", {"noise_filter": False, "stop_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
     points = [fix(at("10:00") + n * 20 * MINUTE, 100.0 * n) for n in range(720)]
     world.add(store, [*ride("05:00", 10), *points, *ride("15 05:00", 10)])
     world.generate(store)
@@ -179,7 +179,7 @@ def test_a_million_links_have_the_same_length_in_both(store: Store) -> None:
             "lat": ends[:, 1::2].ravel(),
         }
         bulk_insert(connection, "points", {"device_id": np.ones(2 * len(ends), np.int64), **columns})
-    store.set_settings("anna", {"noise_filter": False, "stop_minutes": 0, "distance_rule": "off"})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "distance_rule": "off"})
     with store.write() as connection:
         connection.exec_driver_sql("DELETE FROM dirty_days")
     found = compare(store)
@@ -207,7 +207,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_named(store: Store, fault: str) -> None:
-    store.set_settings("anna", {"noise_filter": False, "stop_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
     world.add(store, [*ride("10:00", 31), *ride("15:00", 31)])
     world.generate(store)
     assert_agreed(compare(store), 2)
@@ -230,7 +230,7 @@ def test_work_that_is_listed_is_no_difference(store: Store) -> None:
 
 def test_on_the_command_line(store: Store, tmp_path: Path) -> None:
     env = {"TRACKGEN_DATABASE_URL": store.database.url}
-    store.set_settings("anna", {"noise_filter": False, "stop_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
     world.add(store, ride("10:00", 31))
     world.generate(store)
     for engine in ("python", "sql"):
