@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 DistanceRule = Literal["off", "strict", "implausible"]
+Mode = Literal["walk", "run", "cycle", "drive", "train", "boat", "fly"]
 GapRule = Literal["fixed", "adaptive"]
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
@@ -22,8 +23,9 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "noise_filter": False,
         "stay_minutes": 0,
         "climb_threshold_m": 0,
+        "length_smoothing": "off",
     },
-    "strict": {"distance_rule": "strict"},
+    "strict": {"distance_rule": "strict", "length_smoothing": "off"},
 }
 """What `preset=NAME` stands for: these values, and the defaults for all other settings."""
 
@@ -38,6 +40,12 @@ class SettingsError(ValueError):
 
 def _null(value: object) -> object:
     return None if isinstance(value, str) and value.lower() in ("null", "none", "") else value
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(sorted({name.strip() for name in value.split(",")} - {""}))
+    return tuple(sorted(set(value))) if isinstance(value, list | tuple) else value
 
 
 def _known_timezone(name: str) -> str:
@@ -115,6 +123,15 @@ class Settings(BaseModel):
         ge=0,
         le=1000,
         description="Rises and falls smaller than so many metres are noise and no climb; 0: every centimetre counts.",
+    )
+    length_smoothing: Literal["on", "off"] = Field(
+        default="on",
+        description="on: jitter is no way, so it adds no length. off: the length is the plain sum of all links.",
+    )
+    unused_modes: Annotated[tuple[Mode, ...], BeforeValidator(_names)] = Field(
+        default=(),
+        description="Modes of transport that the user does not use, as `train,boat`: the next likeliest one is told "
+        "instead.",
     )
     split_at_midnight: bool = Field(default=False, description="End tracks at midnight in the user's `timezone`.")
     timezone: Annotated[str, AfterValidator(_known_timezone)] = Field(
