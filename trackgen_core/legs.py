@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trackgen_core.geodesy import IntArray, Mask
-from trackgen_core.pace import FLYING, STILL, WALKING
+from trackgen_core.pace import FLYING, HIDDEN, STILL, WALKING
 from trackgen_core.points import ACTIVITIES, MS_PER_MINUTE
 from trackgen_core.speeds import BANDS
 
@@ -17,8 +18,8 @@ STATIONARY, WALK, RUN, CYCLE, DRIVE, TRAIN, BOAT, FLY = range(len(MODES))
 
 PACE_BITS: Final = 3
 BY_HAND: Final = 1 << 7
-"""What tells the mode of a stretch is a pace, with an activity of its file above `PACE_BITS`; or, from this code on, a mode
-that somebody set."""
+"""What tells the mode of a stretch is a pace, with an activity of its file above `PACE_BITS`; or, from this code on, a
+mode that somebody set."""
 
 SOURCES: Final = ("rule", "file", "hand")
 RULE, FILE, HAND = range(len(SOURCES))
@@ -36,14 +37,19 @@ ENGINE_SHARE: Final = 50
 CYCLIST_SHARE: Final = 20
 """Percent of all time that a fast cyclist may do so at most."""
 CYCLIST_FASTER: Final = 3
-"""Percent of the moving time that a fast cyclist may be faster than 14 m/s."""
-TRAIN_STRAIGHT: Final = 955
+"""Percent of the moving time that a fast cyclist may be faster than 10 m/s."""
+CYCLIST_STOPS: Final = 15
+"""Percent of all time that a fast cyclist may stand."""
+TRAIN_STRAIGHT: Final = 960
 """How straight the way of a train is at least, in permille."""
 CURVED_STRAIGHT: Final = 840
 RAIL_SHARE: Final = 70
-"""Or so straight, with so many percent of all time in which it changes its speed: between stops that are near each other."""
+"""Or so straight, with so many percent of all time in which it changes its speed, between stops near each other."""
 TRAIN_MM_S: Final = 8_000
 """How fast a train is on average at least."""
+HIDDEN_MM: Final = 2_000_000
+HIDDEN_MM_S: Final = 5_000
+"""Who walks, is hidden for some minutes and walks on so far away has taken a train under the ground."""
 FLIGHT_MM: Final = 50_000_000
 """No flight is shorter."""
 SEA_SHARE: Final = 80
@@ -107,7 +113,7 @@ def tell_modes(
     unsteady_ms: IntArray,
     straight: IntArray,
     sea_ms: IntArray,
-    unused: tuple[str, ...] = (),
+    unused: IntArray,
 ) -> Told:
     """Tell the modes of stretches at one pace.
 
@@ -121,8 +127,8 @@ def tell_modes(
         Its length, and the time that it changed its speed as engines do, and was on the open sea.
     straight : (n,) int array
         The sum of the times of its links by how straight the way was there, in permille.
-    unused : tuple of str
-        Modes that the user does not use.
+    unused : (n,) int array
+        Modes that the user does not use, a bit each (`mode_bits`).
     """
     pace, activity = told_by & (1 << PACE_BITS) - 1, np.where(told_by < BY_HAND, told_by >> PACE_BITS, 0)
     all_ms, up_to = band_ms.sum(axis=1), np.cumsum(band_ms[:, 1:], axis=1)
@@ -133,12 +139,15 @@ def tell_modes(
     mode[(top == 3) & (100 * unsteady_ms > ENGINE_SHARE * all_ms)] = DRIVE
     faster_ms = band_ms[:, 5:].sum(axis=1)
     gentle = (100 * unsteady_ms <= CYCLIST_SHARE * all_ms) & (100 * faster_ms <= CYCLIST_FASTER * moving_ms)
+    gentle &= 100 * band_ms[:, 0] <= CYCLIST_STOPS * all_ms
     mode[(top == 4) & gentle] = CYCLE
     rails = straight >= TRAIN_STRAIGHT * all_ms
     rails |= (straight >= CURVED_STRAIGHT * all_ms) & (100 * unsteady_ms >= RAIL_SHARE * all_ms)
     rails &= 1_000 * length_mm >= TRAIN_MM_S * all_ms
     mode[(mode == DRIVE) & rails] = TRAIN
     mode[pace == WALKING] = WALK
+    hidden = (pace == HIDDEN) & (length_mm >= HIDDEN_MM) & (1_000 * length_mm >= HIDDEN_MM_S * all_ms)
+    mode[hidden] = TRAIN
     mode[pace == FLYING] = FLY
     mode[(mode == FLY) & (length_mm < FLIGHT_MM)] = TRAIN
     at_sea = (all_ms >= BOAT_MS) & (length_mm >= BOAT_MM) & (100 * sea_ms >= SEA_SHARE * all_ms)
@@ -162,15 +171,22 @@ def _is_absurd(mode: IntArray, band_ms: IntArray, moving_ms: IntArray, all_ms: I
     return absurd
 
 
-def _used(mode: IntArray, unused: tuple[str, ...]) -> IntArray:
+def mode_bits(modes: Iterable[str]) -> int:
+    """Return a set of modes as an integer with a bit for each of `MODES`."""
+    return sum(1 << MODES.index(mode) for mode in modes)
+
+
+def _used(mode: IntArray, unused: IntArray) -> IntArray:
     """Replace modes that a user does not use by what is likeliest then."""
-    if not unused:
+    if not unused.any():
         return mode
-    best = [
-        next((other for other in (own, *look.next_best) if MODES[other] not in unused), own)
-        for own, look in enumerate(LOOKS)
-    ]
-    used: IntArray = np.array(best)[mode]
+    used = mode.copy()
+    open_ = unused >> mode & 1 == 1
+    for place in range(max(len(look.next_best) for look in LOOKS)):
+        candidates = np.array([(*look.next_best, own, own, own, own)[place] for own, look in enumerate(LOOKS)])[mode]
+        fits = open_ & (unused >> candidates & 1 == 0)
+        used[fits] = candidates[fits]
+        open_ &= ~fits
     return used
 
 
@@ -202,8 +218,8 @@ def without_short_legs(mode: list[int], source: list[int], ms: list[int]) -> lis
     Notes
     -----
     Stretches of one mode and source that follow one another are a leg. Then the shortest leg that is none, the first of
-    equals, becomes a part of the one before it (the first leg of the one after it), and so on. What somebody set by hand
-    stays.
+    equals, becomes a part of the one before it (the first leg of the one after it), and so on. What somebody set by
+    hand stays.
     """
     legs: list[list[int]] = []  # mode, source, ms, stretches
     for one, where, time in zip(mode, source, ms, strict=True):

@@ -49,6 +49,7 @@ from trackgen_core.legs import (
     SOURCES,
     confidence,
     main_modes,
+    mode_bits,
     tell_modes,
     without_short_legs,
 )
@@ -158,6 +159,8 @@ class Seams(NamedTuple):
     """What else is known of this link: see `segmentation.LINK_COLUMNS`."""
     climb_threshold_cm: IntArray
     """The least rise or fall that is no noise."""
+    unused_modes: IntArray
+    """Modes that the user does not use, a bit each (see `legs.mode_bits`)."""
     resumes: Mask
     """Whether a track goes on here after a pause of the recording, which is no climb."""
     whole: IntArray
@@ -251,6 +254,7 @@ def connect(
         np.append(none, np.where(known, after["link_straight"].to_numpy(), 0)),
         np.append(none, np.where(known, after["link_traits"].to_numpy(), 0)),
         np.full(len(reason), settings.climb_threshold_cm),
+        np.full(len(reason), mode_bits(settings.unused_modes)),
         np.append(none != 0, paused),
         np.cumsum(np.append(none == 0, (reason[1:] != NO_BREAK) & ~together & ~silent)) - 1,
     )
@@ -269,9 +273,9 @@ def _with_brief_ways(
 ) -> tuple[pd.DataFrame, Mask]:
     """Make a part of the stay of what moved for a few minutes between two stays or silences, and led nowhere.
 
-    A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between segments:
-    is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and after, in cm, and
-    `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
+    A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between
+    segments: is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and
+    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
     """
     inside = np.zeros(len(silent), bool)
     is_stay = segments["is_stay"].to_numpy() == 1
@@ -430,14 +434,16 @@ def _share_ends(segments: pd.DataFrame, seams: Seams, silent: Mask, far: Mask) -
     on_arrival = ~silent[arrive]
     nothing = np.zeros(len(leave), np.int64)
     links = {
-        name: np.concatenate([np.where(goes_on, of_seam, 0), nothing, np.where(on_arrival, of_seam[arrive], 0)])[order]
-        for name, of_seam in seams._asdict().items()
+        name: np.concatenate([np.where(goes_on, column, 0), nothing, np.where(on_arrival, column[arrive], 0)])[order]
+        for name, column in seams._asdict().items()
         if name.startswith("link_")
     }
+    of_seam = np.concatenate([np.arange(len(segments)), leave, arrive])
     seams = Seams(
         all_reasons[order],
         **links,
-        climb_threshold_cm=seams.climb_threshold_cm[[*range(len(segments)), *leave, *arrive]][order],
+        climb_threshold_cm=seams.climb_threshold_cm[of_seam][order],
+        unused_modes=seams.unused_modes[of_seam][order],
         resumes=np.concatenate([seams.resumes & goes_on, nothing != 0, seams.resumes[arrive] & on_arrival])[order],
         whole=np.concatenate([seams.whole, seams.whole[leave], seams.whole[arrive - 1]])[order],
     )
@@ -535,7 +541,8 @@ def _end(
 ) -> pd.DataFrame:
     """Return segments of one shared point each, the `side` ("first" or "last") of segment `of`, at a seam.
 
-    `silent` and `elsewhere` are about the seam before each segment: is it a silent stay, and is the point not where that is?
+    `silent` and `elsewhere` are about the seam before each segment: is it a silent stay, and is the point not where
+    that is?
     """
     end = segments.iloc[of].reset_index(drop=True)
     is_stay = silent[seam].astype(np.int64)
@@ -618,9 +625,7 @@ def make_tracks(segments: pd.DataFrame, seams: Seams, devices: pd.DataFrame) -> 
     return tracks[list(TRACK_DTYPES)].astype(TRACK_DTYPES), legs[list(LEG_DTYPES)].astype(LEG_DTYPES)
 
 
-def find_legs(
-    segments: pd.DataFrame, seams: Seams, of_chains: Collection[int], unused: tuple[str, ...] = ()
-) -> pd.DataFrame:
+def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) -> pd.DataFrame:
     """Return the legs of some chains.
 
     Parameters
@@ -640,15 +645,16 @@ def find_legs(
     rows = pd.DataFrame(_with_links(segments, seams)).assign(
         chain=seams.chain,
         told_by=segments["told_by"].to_numpy(),
+        unused=seams.unused_modes,
         started_ms=np.where(joined, before_ms, segments["first_ms"].to_numpy()),
         ended_ms=segments["last_ms"].to_numpy(),
     )
     has_links = joined | (segments["points"].to_numpy() > 1)
     rows = rows[has_links & np.isin(seams.chain, list(of_chains))]
-    stretches = _sums(rows, ["chain", "told_by"])
+    stretches = _sums(rows, ["chain", "told_by", "unused"])
     told_by, band_ms = stretches["told_by"].to_numpy(), stretches[list(BAND_COLUMNS)].to_numpy()
     length_mm, unsteady_ms, straight, sea_ms = _stacked(stretches, ("length_mm", *WAY_COLUMNS))
-    told = tell_modes(told_by, band_ms, length_mm, unsteady_ms, straight, sea_ms, unused)
+    told = tell_modes(told_by, band_ms, length_mm, unsteady_ms, straight, sea_ms, stretches["unused"].to_numpy())
     stretches["mode"], stretches["source"] = told.mode, told.source
     stretches["leg"] = _leg_numbers(stretches)
     legs = _sums(stretches, ["chain", "leg"])

@@ -16,14 +16,16 @@ from trackgen_core.windows import covered, windows
 SLOW, WALK, FLIGHT = 0, 1, BANDS - 1
 """The bands below those of riding, and the one above."""
 
-PACES: Final = ("none", "still", "walking", "riding", "flying")
+PACES: Final = ("none", "still", "walking", "riding", "flying", "hidden")
 """What a code of `find_pace` means; its index is the code."""
-NONE, STILL, WALKING, RIDING, FLYING = range(len(PACES))
+NONE, STILL, WALKING, RIDING, FLYING, HIDDEN = range(len(PACES))
 
-WINDOW_MS: Final = 4 * MS_PER_MINUTE
+WINDOW_MS: Final = 150_000
 """Who waits or walks does so for some minutes."""
 LONGEST_MS: Final = 60 * MS_PER_MINUTE
 """A longer link or window says nothing about pace."""
+HIDDEN_MS: Final = 5 * MS_PER_MINUTE
+"""Who rides for so long without a point between is hidden."""
 RIDE_MS: Final = 2 * MS_PER_MINUTE
 """What is shorter, amid something else, is no ride."""
 
@@ -72,9 +74,19 @@ def find_pace(cells: Cells, bands: IntArray, breaks: Mask) -> npt.NDArray[np.int
     short = amid & (paces == RIDING) & (clock_ms[ends] - clock_ms[begins] < RIDE_MS)
     short[1:-1] &= (paces[:-2] != FLYING) & (paces[2:] != FLYING)
     pace[1:] = np.repeat(np.where(short, WALKING, paces), ends - begins)
+    pace[1:][_hidden(link_ms, pace[1:])] = HIDDEN
     lone = np.flatnonzero(np.append(True, unknown)[:-1] & ~unknown)  # the first cells of parts of several
     pace[lone] = pace[lone + 1]
     return pace
+
+
+def _hidden(link_ms: IntArray, pace: npt.NDArray[np.int8]) -> IntArray:
+    """Return the long links of riding that are alone between walking or standing."""
+    long = np.flatnonzero((pace == RIDING) & (link_ms >= HIDDEN_MS))
+    long = long[(long > 0) & (long < len(pace) - 1)]
+    on_foot = (pace == STILL) | (pace == WALKING)
+    hidden: IntArray = long[on_foot[long - 1] & on_foot[long + 1]]
+    return hidden
 
 
 def _trimmed(first: IntArray, last: IntArray, kind: Mask) -> tuple[IntArray, IntArray]:

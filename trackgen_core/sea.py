@@ -28,8 +28,8 @@ def is_sea(lon: FloatArray, lat: FloatArray) -> Mask:
 
     Notes
     -----
-    The map is GLOBE of NOAA, by way of the package global-land-mask, in pixels of two arc minutes. Lakes, rivers and waters
-    near a coast are not in it.
+    The map is GLOBE of NOAA, by way of the package global-land-mask, in pixels of two arc minutes. Lakes, rivers and
+    waters near a coast are not in it.
     """
     bits, columns = _map()
     row = np.clip(((90 - lat) * len(bits) / 180).astype(np.int64), 0, len(bits) - 1)

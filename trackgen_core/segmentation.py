@@ -35,7 +35,7 @@ from trackgen_core.pace import STILL, find_pace
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
 from trackgen_core.sea import is_sea
 from trackgen_core.settings import Settings
-from trackgen_core.speeds import BANDS, find_links, pace_bands
+from trackgen_core.speeds import BANDS, FINE_MS, find_links, pace_bands
 from trackgen_core.stays import find_stays, is_silent_stay
 
 MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
@@ -61,7 +61,7 @@ REST_COLUMNS: Final = (
 )
 
 LINK_COLUMNS: Final = ("link_mm", "link_band", "link_straight", "link_traits")
-"""What is known of the link to the first point of a segment; the length is -1 where the points on both sides tell it."""
+"""What is known of the link to the first point of a segment; the length is -1 where both points tell it."""
 
 BAND_COLUMNS: Final = tuple(f"band_{band}_ms" for band in range(BANDS))
 
@@ -185,7 +185,7 @@ class _Labels(NamedTuple):
     traits: IntArray
     """`UNSTEADY` and `AT_SEA`, as far as they are true."""
     starts: Mask
-    """Whether nothing of the point before goes on here: a device begins, or there is a break, a silent stay or a split."""
+    """Whether nothing of the point before goes on: a device begins, or there is a break, a silent stay or a split."""
     resumes: Mask
     """Whether the recording was paused before the point."""
     in_stay: Mask
@@ -213,8 +213,10 @@ def _labels(
     cells = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy())
     breaks = _breaks(clock_ms, link_ms, link_mm, settings)
     smooth = settings.length_smoothing == "on"
-    links = find_links(cells, np.append(0, link_ms), np.append(0, link_mm), smooth=smooth)
-    pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1])
+    fine = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy(), FINE_MS)
+    links = find_links(cells, fine, np.append(0, link_ms), np.append(0, link_mm), smooth=smooth)
+    resumes = points["pause"].to_numpy() == 1
+    pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1] | resumes[cells.first[1:]])
     told_by = np.repeat(pace, cells.last - cells.first + 1) | points["activity"].to_numpy() << PACE_BITS
     by_hand = modes_by_hand(edits, device, time)
     told_by = np.where(by_hand >= 0, BY_HAND + by_hand, told_by)
@@ -222,7 +224,6 @@ def _labels(
     merged = merged_hops(edits, device, time, time) & (link_ms <= LONGEST_LINK_MS)
     silent = is_silent_stay(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
     starts = (device[1:] != device[:-1]) | ((breaks | silent) & ~merged) | split_hops(edits, device, time, time)
-    resumes = points["pause"].to_numpy() == 1
 
     stays = find_stays(len(time), cells, settings)
     inside = merged_fixes(edits, device, time)
@@ -272,7 +273,7 @@ def _breaks(clock_ms: IntArray, link_ms: IntArray, link_mm: IntArray, settings: 
 
 
 def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Settings) -> Mask:
-    """Say where stays are cut into blocks: every six hours, and every hour if the device was in several places around."""
+    """Say where stays are cut into blocks: every six hours, and every hour if the device was in several places."""
     starts = np.zeros(len(time_ms), bool)
     hour = time_ms // MS_PER_HOUR
     new_hour = np.flatnonzero(continues & (np.diff(hour, prepend=hour[:1]) != 0))
@@ -290,7 +291,7 @@ def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Se
 def _cut(
     points: pd.DataFrame, places: IntArray, labels: _Labels, clock_ms: IntArray, settings: Settings
 ) -> pd.DataFrame:
-    """Make segments of points that are no noise, whole days of devices; `clock_ms` is of all points, as `labels.number`."""
+    """Make segments of points that are no noise, whole days of devices; `clock_ms` is of all, as `labels.number`."""
     if points.empty:
         return empty_segments()
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()

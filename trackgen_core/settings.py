@@ -70,9 +70,9 @@ class Settings(BaseModel):
     )
     gap_rule: GapRule = Field(
         default="adaptive",
-        description="fixed: every gap longer than `minutes_between_routes` ends a track. adaptive: not one that is usual "
-        "for a device that reports rarely (up to two and a half times its interval, and 3 hours), and not a flight of 100 "
-        "km or more.",
+        description="fixed: every gap longer than `minutes_between_routes` ends a track. adaptive: not one that is "
+        "usual for a device that reports rarely (up to two and a half times its interval, and 3 hours), and not a "
+        "flight of 100 km or more.",
     )
     meters_between_routes: int = Field(
         default=500,
@@ -107,16 +107,16 @@ class Settings(BaseModel):
         default=10,
         ge=0,
         le=30,
-        description="A time of at least so many minutes at one place is a stay; 0: there are no stays. Longer than half an hour "
-        "would need more context than the six hours that are read around a day.",
+        description="A time of at least so many minutes at one place is a stay; 0: there are no stays. Longer than "
+        "half an hour would need more context than the six hours that are read around a day.",
     )
     stay_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
     silent_stay_m: int = Field(
         default=500,
         ge=0,
         le=10_000,
-        description="A device that is silent for half an hour to a day, and then found at most so many metres away, has "
-        "stayed there; 0: there are no such stays.",
+        description="A device that is silent for half an hour to a day, and then found at most so many metres away, "
+        "has stayed there; 0: there are no such stays.",
     )
     climb_threshold_m: int = Field(
         default=5,

@@ -1,7 +1,7 @@
 """How fast a device went, how straight, and how far, over chords instead of links (`docs/rules.md`, sections 5 and 6).
 
-A chord is the straight way between two cells around a link. Jitter is short and goes everywhere; over a chord of a minute
-little of it is left.
+A chord is the straight way between two cells around a link. Jitter is short and goes everywhere; over a chord of a
+minute little of it is left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trackgen_core.cells import SILENCE_MS, Cells
 from trackgen_core.geodesy import FloatArray, IntArray, Mask, distances_cm
 from trackgen_core.points import MS_PER_MINUTE
 
-BANDS_M_S: Final[FloatArray] = np.array([0.5, 2.2, 4.2, 8.0, 14.0, 45.0, 88.0])
+BANDS_M_S: Final[FloatArray] = np.array([0.5, 2.2, 4.2, 8.0, 10.0, 45.0, 88.0])
 """Where one band of speeds ends and the next begins."""
 BANDS: Final = len(BANDS_M_S) + 1
 
@@ -26,6 +26,10 @@ STRAIGHT_MS: Final = 90_000
 """And how straight a way is."""
 FARTHEST_MS: Final = 10 * MS_PER_MINUTE
 """A cell farther away than this from the middle of a link says nothing about it."""
+FINE_MS: Final = 5_000
+"""What a device measures several times in so much time is averaged over it, if that shortens the way."""
+NOISE: Final = 0.95
+"""By so much at least."""
 SLOW_JITTER: Final = 0.7
 """A slow way is jitter if its chord is less than so much of it."""
 JITTER: Final = 0.5
@@ -120,13 +124,13 @@ def pace_bands(cells: Cells) -> IntArray:
     return _bands(find_chords(cells, PACE_MS).m_s)
 
 
-def find_links(cells: Cells, link_ms: IntArray, link_mm: IntArray, *, smooth: bool) -> Links:
+def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, *, smooth: bool) -> Links:
     """Return what is known of links.
 
     Parameters
     ----------
-    cells : Cells
-        The cells of n points.
+    cells, fine : Cells
+        The cells of n points, and their cells of `FINE_MS`.
     link_ms, link_mm : (n,) int arrays
         Time and plain length of the link to each point, 0 of the first.
     smooth : bool
@@ -137,36 +141,45 @@ def find_links(cells: Cells, link_ms: IntArray, link_mm: IntArray, *, smooth: bo
     def of_points(of_cells: Any) -> Any:  # noqa: ANN401 - an array of any kind, of which it returns one
         return of_cells if len(count) == len(link_ms) else np.repeat(of_cells, count)
 
+    around = find_chords(cells, JITTER_MS)
+
+    def way_mm(mm: IntArray) -> IntArray:
+        """Return the way along the chords, from the mean of one cell to that of another."""
+        so_far = np.add.reduceat(np.cumsum(mm), cells.first) // count
+        way: IntArray = so_far[around.last] - so_far[around.first]
+        return way
+
     plain_band = speed_bands(link_ms, link_mm)
     long = link_ms > SILENCE_MS
-    way_mm = np.cumsum(link_mm)
-    way_mm = np.add.reduceat(way_mm, cells.first) // count  # the mean over the points of a cell, as its place is
-    chords = find_chords(cells, JITTER_MS)
-    slow = _bands(chords.m_s) <= WALK
-    jitters = 10 * chords.cm < np.where(slow, SLOW_JITTER, JITTER) * (way_mm[chords.last] - way_mm[chords.first])
-    jitter = of_points(jitters) & ~long & (link_ms <= FARTHEST_MS)
+    smooth_mm, noisy = link_mm, np.zeros(len(link_ms), bool)
+    if len(fine.first) < len(link_ms):
+        speed = np.repeat(find_chords(fine, 0).m_s, fine.last - fine.first + 1)
+        fine_mm = np.where(long, link_mm, (speed * link_ms).astype(np.int64))
+        noisy = of_points(way_mm(fine_mm) < NOISE * way_mm(link_mm))
+        smooth_mm = np.where(noisy, fine_mm, link_mm)
+    slow = _bands(around.m_s) <= WALK
+    jitter = of_points(10 * around.cm < np.where(slow, SLOW_JITTER, JITTER) * way_mm(smooth_mm))
+    jitter &= link_ms <= FARTHEST_MS
+    smooth_mm = np.where(jitter, (of_points(around.m_s) * link_ms).astype(np.int64), smooth_mm)
 
     links = find_chords(cells, 0)
     m_s = links.m_s
     cell_band = of_points(_bands(m_s))
-    moves = np.where(jitter, cell_band, plain_band) > 0
+    moves = np.where(jitter | noisy, cell_band, plain_band) > 0
     band = np.where(moves, np.maximum(cell_band, 1), 0)
-    mm = link_mm
-    if smooth:
-        mm = np.where(jitter, (of_points(chords.m_s) * link_ms).astype(np.int64), link_mm)
 
     change = np.abs(np.diff(m_s, prepend=m_s[:1]))
     shorter_ms = np.minimum(links.ms, np.append(links.ms[:1], links.ms[:-1]))
     unsteady = 1_000 * change > UNSTEADY_M_S2 * np.maximum(shorter_ms, 1_000)
     unsteady &= np.append(False, cells.part[1:] == cells.part[:-1])
 
-    path_cm = np.cumsum(np.append(0.0, distances_cm(cells.places[:, :-1], cells.places[:, 1:]).astype(np.int64)))
-    around = find_chords(cells, STRAIGHT_MS)
-    path_cm = path_cm[around.last] - path_cm[around.first]
-    straight = np.divide(PERMILLE * around.cm, path_cm, out=np.full(len(path_cm), float(PERMILLE)), where=path_cm > 0)
+    path_cm = np.cumsum(np.append(0, distances_cm(cells.places[:, :-1], cells.places[:, 1:]).astype(np.int64)))
+    chords = find_chords(cells, STRAIGHT_MS)
+    path_cm = path_cm[chords.last] - path_cm[chords.first]
+    straight = np.divide(PERMILLE * chords.cm, path_cm, out=np.full(len(path_cm), float(PERMILLE)), where=path_cm > 0)
     straight = np.minimum(straight, PERMILLE).astype(np.int64)
     return Links(
-        mm,
+        smooth_mm if smooth else link_mm,
         np.where(long, plain_band, band),
         np.where(long, 0, of_points(straight)),
         of_points(unsteady) & ~long,
