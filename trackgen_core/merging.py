@@ -275,7 +275,7 @@ def _with_brief_ways(
 
     A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between
     segments: is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and
-    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
+    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on.
     """
     inside = np.zeros(len(silent), bool)
     is_stay = segments["is_stay"].to_numpy() == 1
