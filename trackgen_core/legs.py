@@ -67,6 +67,8 @@ FILE_CONFIDENCE: Final = 90
 
 SHORTEST_MS: Final = tuple(minutes * MS_PER_MINUTE for minutes in (10, 3, 3, 3, 2, 3, 10, 5))
 """Shorter legs between two of one mode are none; of each of `MODES`."""
+ABOARD_MS: Final = 60 * MS_PER_MINUTE
+"""Shorter legs between two on a boat are none: one does not leave it at sea."""
 END_MS: Final = MS_PER_MINUTE
 """Shorter legs at the beginning and the end of a track are none."""
 
@@ -252,7 +254,8 @@ def _is_no_leg(legs: list[list[int]], n: int) -> bool:
         return False
     if len(around) == 1:
         return ms < END_MS
-    return around[0][:2] == around[1][:2] and ms < SHORTEST_MS[mode]
+    shortest_ms = ABOARD_MS if around[0][0] == BOAT else SHORTEST_MS[mode]
+    return around[0][:2] == around[1][:2] and ms < shortest_ms
 
 
 def main_modes(legs: pd.DataFrame) -> pd.Series:
