@@ -55,10 +55,10 @@ FLIGHT_MM: Final = 50_000_000
 SEA_SHARE: Final = 80
 """Percent of all time that a boat is on the open sea, if nothing else says that it is one."""
 BOAT_MS: Final = 30 * MS_PER_MINUTE
-BOAT_MM: Final = 5_000_000
+BOAT_MM: Final = 10_000_000
 """Less time or way at sea is none: maps of coasts are not exact."""
-BOAT_MM_S: Final = 20_000
-"""No boat is faster on average."""
+BOAT_MM_S: Final = 15_000
+"""Few boats are faster on average."""
 ABSURD_SHARE: Final = 10
 """Percent of the moving time at speeds that an activity cannot have that contradict what the file says."""
 
