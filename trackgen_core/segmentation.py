@@ -61,7 +61,8 @@ REST_COLUMNS: Final = (
 )
 
 LINK_COLUMNS: Final = ("link_mm", "link_band", "link_straight", "link_traits")
-"""What is known of the link to the first point of a segment; the length is -1 where both points tell it."""
+"""What is known of the link to the first point of a segment; the length is -1 where both points tell it,
+after more than half an hour."""
 
 BAND_COLUMNS: Final = tuple(f"band_{band}_ms" for band in range(BANDS))
 
@@ -325,7 +326,9 @@ def _cut(
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
-    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, labels.link_mm)
+    near = labels.link_ms <= SILENCE_MS  # the point before a longer link may not have been read
+    link_mm = np.where(near, labels.link_mm, -1)
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm)
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -348,10 +351,10 @@ def _cut(
             "points": last - first + 1,
             "length_mm": np.add.reduceat(np.where(goes_on, labels.link_mm, 0), first),
             "told_by": labels.told_by[first],
-            "link_mm": np.where(labels.link_ms[first] > SILENCE_MS, -1, labels.link_mm[first]),
-            "link_band": labels.band[first],
-            "link_straight": labels.straight[first],
-            "link_traits": labels.traits[first],
+            "link_mm": link_mm[first],
+            "link_band": np.where(near, labels.band, 0)[first],
+            "link_straight": np.where(near, labels.straight, 0)[first],
+            "link_traits": np.where(near, labels.traits, 0)[first],
             "unsteady_ms": np.add.reduceat(np.where(labels.traits & UNSTEADY, own_ms, 0), first),
             "straight_sum": np.add.reduceat(labels.straight * own_ms, first),
             "sea_ms": np.add.reduceat(np.where(labels.traits & AT_SEA, own_ms, 0), first),
