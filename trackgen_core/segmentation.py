@@ -15,7 +15,7 @@ from trackgen_core.altitudes import clean_altitudes
 from trackgen_core.breaks import LONGEST_LINK_MS, NO_BREAK, break_reasons, intervals_ms
 from trackgen_core.cells import SILENCE_MS, Cells, make_cells
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
-from trackgen_core.clock import late_ms, rule_clock
+from trackgen_core.clock import DEVICE_JUMP_MS, late_ms, rule_clock
 from trackgen_core.digests import bits, mixed
 from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
 from trackgen_core.geodesy import (
@@ -215,7 +215,8 @@ def _labels(
     breaks = _breaks(clock_ms, link_ms, link_mm, settings)
     smooth = settings.length_smoothing == "on"
     fine = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy(), FINE_MS)
-    links = find_links(cells, fine, np.append(0, link_ms), np.append(0, link_mm), smooth=smooth)
+    ms = np.append(DEVICE_JUMP_MS, link_ms)  # as the first point of any other device
+    links = find_links(cells, fine, ms, np.append(0, link_mm), smooth=smooth)
     resumes = points["pause"].to_numpy() == 1
     pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1] | resumes[cells.first[1:]])
     told_by = np.repeat(pace, cells.last - cells.first + 1) | points["activity"].to_numpy() << PACE_BITS
@@ -233,7 +234,7 @@ def _labels(
     return _Labels(
         number=np.arange(len(time)),
         late_ms=late,
-        link_ms=np.append(0, link_ms),
+        link_ms=ms,
         link_mm=links.mm,
         band=links.band,
         straight=links.straight,

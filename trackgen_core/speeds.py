@@ -110,10 +110,11 @@ def find_chords(cells: Cells, reach_ms: int) -> Chords:
     else:
         middle_ms = (clock_ms[before] + clock_ms[into]) // 2
         first = np.searchsorted(clock_ms, middle_ms - reach_ms, "right") - 1
-        last = np.minimum(np.searchsorted(clock_ms, middle_ms + reach_ms), len(clock_ms) - 1)
+        found = np.searchsorted(clock_ms, middle_ms + reach_ms)
+        last = np.minimum(found, len(clock_ms) - 1)
         near = (part[first] == part) & (first >= 0) & (middle_ms - clock_ms[first] <= FARTHEST_MS)
         first = np.where(near, np.minimum(first, before), before)
-        near = (part[last] == part) & (clock_ms[last] - middle_ms <= FARTHEST_MS)
+        near = (found == last) & (part[last] == part) & (clock_ms[last] - middle_ms <= FARTHEST_MS)
         last = np.where(near, np.maximum(last, into), into)
     cm = distances_cm(cells.places[:, first], cells.places[:, last])
     return Chords(first, last, cm, clock_ms[last] - clock_ms[first])
