@@ -46,8 +46,8 @@ def intervals_ms(clock_ms: IntArray, at: IntArray, step: int) -> IntArray:
     Returns
     -------
     (k,) int array
-        The median of the first `INTERVAL_LINKS` links as far as they end at most `INTERVAL_MS` away (the larger of two);
-        0 where there are none.
+        The median of the first `INTERVAL_LINKS` links (the larger of two), as far as they end at most `INTERVAL_MS`
+        away; 0 where there are none.
     """
     far = np.iinfo(np.int64).max
     links = np.full((INTERVAL_LINKS, len(at)), far)

@@ -1,4 +1,4 @@
-"""Cells: the points of 20 seconds as one, so that the rules see the same of a watch and of a phone (`docs/rules.md`)."""
+"""Cells: the points of 20 seconds as one, so that rules see the same of a watch and of a phone (`docs/rules.md`)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ class Cells(NamedTuple):
 
 
 def make_cells(
-    device: IntArray, time_ms: IntArray, clock_ms: IntArray, places: IntArray, accuracy: FloatArray
+    device: IntArray,
+    time_ms: IntArray,
+    clock_ms: IntArray,
+    places: IntArray,
+    accuracy: FloatArray,
+    cell_ms: int = CELL_MS,
 ) -> Cells:
     """Put points into cells.
 
@@ -53,8 +58,10 @@ def make_cells(
         Places in cm.
     accuracy : (n,) float array
         Metres, NaN where unknown.
+    cell_ms : int
+        The length of a cell.
     """
-    number = time_ms // CELL_MS
+    number = time_ms // cell_ms
     begins = np.ones(len(number), bool)
     begins[1:] = (number[1:] != number[:-1]) | (device[1:] != device[:-1])
     first = np.flatnonzero(begins)

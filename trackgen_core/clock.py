@@ -18,9 +18,9 @@ SPREAD_MS: Final = 10 * MS_PER_MINUTE
 def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
     """Return how much later than its time each point is by the clock of the rules.
 
-    Programs cut times to full seconds or minutes, or stamp all points of a batch with one time. The points of one instant
-    are therefore spread evenly over the time until the next one; those of the last instant over as much time as there was
-    before it.
+    Programs cut times to full seconds or minutes, or stamp all points of a batch with one time. The points of one
+    instant are therefore spread evenly over the time until the next one; those of the last instant over as much time as
+    there was before it.
 
     Parameters
     ----------

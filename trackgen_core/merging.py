@@ -41,16 +41,38 @@ from trackgen_core.geodesy import (
     positions_m,
     round_half_away,
 )
-from trackgen_core.legs import BY_HAND, MODES, confidence, main_modes, tell_modes
-from trackgen_core.pace import speed_bands
+from trackgen_core.legs import (
+    FILE,
+    FILE_CONFIDENCE,
+    HAND,
+    MODES,
+    SOURCES,
+    confidence,
+    main_modes,
+    mode_bits,
+    tell_modes,
+    without_short_legs,
+)
 from trackgen_core.paths import encode_paths
-from trackgen_core.segmentation import BAND_COLUMNS, NOWHERE_CM, REST_COLUMNS, SEGMENT_DTYPES
+from trackgen_core.segmentation import (
+    AT_SEA,
+    BAND_COLUMNS,
+    LINK_COLUMNS,
+    NOWHERE_CM,
+    REST_COLUMNS,
+    SEGMENT_DTYPES,
+    UNSTEADY,
+    WAY_COLUMNS,
+)
 from trackgen_core.settings import Settings
+from trackgen_core.speeds import speed_bands
 from trackgen_core.stays import JOIN_MS, is_same_place, is_silent_stay
 from trackgen_core.windows import covered, runs
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
 STAY_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")
+SUM_COLUMNS: Final = ("length_mm", *WAY_COLUMNS, *BAND_COLUMNS)
+"""Sums over the links of a segment."""
 MIN_TRACK_VERTICES: Final = 2
 NO_REST: Final = np.array([0, 0, 0, 0, *(NOWHERE_CM,) * 3, *(-NOWHERE_CM,) * 3])
 """The `REST_COLUMNS` of points that do not say where a stay is."""
@@ -90,14 +112,14 @@ LEG_DTYPES: Final = {
     "number": "int64",
     "mode": "str",
     "confidence": "int64",
-    "by_hand": "int64",
+    "source": "str",
     "started_ms": "int64",
     "ended_ms": "int64",
     "length_mm": "int64",
     "moving_ms": "int64",
 }
-"""Columns of a frame of legs. `number` counts those of a track from 0; `confidence` is in percent; `by_hand` is 1 if
-somebody set the mode."""
+"""Columns of a frame of legs. `number` counts those of a track from 0; `confidence` is in percent; `source` is
+one of `legs.SOURCES`."""
 
 STAY_DTYPES: Final = {
     "stay_id": "str",
@@ -131,8 +153,14 @@ class Seams(NamedTuple):
     """Distance from the end of the segment before, where a track goes on; elsewhere 0, and after a pause."""
     link_ms: IntArray
     """Time from the end of the segment before, likewise."""
+    link_band: IntArray
+    link_straight: IntArray
+    link_traits: IntArray
+    """What else is known of this link: see `segmentation.LINK_COLUMNS`."""
     climb_threshold_cm: IntArray
     """The least rise or fall that is no noise."""
+    unused_modes: IntArray
+    """Modes that the user does not use, a bit each (see `legs.mode_bits`)."""
     resumes: Mask
     """Whether a track goes on here after a pause of the recording, which is no climb."""
     whole: IntArray
@@ -212,6 +240,7 @@ def connect(
     reason[one_stay] = NO_BREAK
     reason[~same_device] = TIME_GAP
     paused = (after["resumes"].to_numpy() == 1) & ~merged
+    known = after["link_mm"].to_numpy() >= 0  # otherwise the points on both sides tell
 
     # Everything from here on has an element a segment: the seam before it.
     start = np.full(min(len(segments), 1), TIME_GAP, np.int8)
@@ -219,9 +248,13 @@ def connect(
     reason = np.concatenate([start, reason])
     seams = Seams(
         reason,
-        np.append(none, np.where(paused, 0, link_mm)),
+        np.append(none, np.where(paused, 0, np.where(known, after["link_mm"].to_numpy(), link_mm))),
         np.append(none, np.where(paused, 0, link_ms)),
+        np.append(none, np.where(known, after["link_band"].to_numpy(), speed_bands(link_ms, link_mm))),
+        np.append(none, np.where(known, after["link_straight"].to_numpy(), 0)),
+        np.append(none, np.where(known, after["link_traits"].to_numpy(), 0)),
         np.full(len(reason), settings.climb_threshold_cm),
+        np.full(len(reason), mode_bits(settings.unused_modes)),
         np.append(none != 0, paused),
         np.cumsum(np.append(none == 0, (reason[1:] != NO_BREAK) & ~together & ~silent)) - 1,
     )
@@ -240,9 +273,9 @@ def _with_brief_ways(
 ) -> tuple[pd.DataFrame, Mask]:
     """Make a part of the stay of what moved for a few minutes between two stays or silences, and led nowhere.
 
-    A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between segments:
-    is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and after, in cm, and
-    `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
+    A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between
+    segments: is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and
+    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
     """
     inside = np.zeros(len(silent), bool)
     is_stay = segments["is_stay"].to_numpy() == 1
@@ -400,20 +433,19 @@ def _share_ends(segments: pd.DataFrame, seams: Seams, silent: Mask, far: Mask) -
     goes_on = (reason == NO_BREAK) & ~is_stay
     on_arrival = ~silent[arrive]
     nothing = np.zeros(len(leave), np.int64)
-    columns = {
-        name: np.concatenate([np.where(goes_on, of_seam, 0), nothing, np.where(on_arrival, of_seam[arrive], 0)])
-        for name, of_seam in (("link_mm", seams.link_mm), ("link_ms", seams.link_ms))
+    links = {
+        name: np.concatenate([np.where(goes_on, column, 0), nothing, np.where(on_arrival, column[arrive], 0)])[order]
+        for name, column in seams._asdict().items()
+        if name.startswith("link_")
     }
-    resumes = np.concatenate([seams.resumes & goes_on, nothing != 0, seams.resumes[arrive] & on_arrival])
-    threshold = np.concatenate([seams.climb_threshold_cm, seams.climb_threshold_cm[[*leave, *arrive]]])
-    number = np.concatenate([seams.whole, seams.whole[leave], seams.whole[arrive - 1]])
+    of_seam = np.concatenate([np.arange(len(segments)), leave, arrive])
     seams = Seams(
         all_reasons[order],
-        columns["link_mm"][order],
-        columns["link_ms"][order],
-        threshold[order],
-        resumes[order],
-        number[order],
+        **links,
+        climb_threshold_cm=seams.climb_threshold_cm[of_seam][order],
+        unused_modes=seams.unused_modes[of_seam][order],
+        resumes=np.concatenate([seams.resumes & goes_on, nothing != 0, seams.resumes[arrive] & on_arrival])[order],
+        whole=np.concatenate([seams.whole, seams.whole[leave], seams.whole[arrive - 1]])[order],
     )
     return whole.iloc[order].reset_index(drop=True), seams
 
@@ -445,6 +477,7 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
     last = np.append(first[1:], len(segments)) - 1
     of_first = (
         *("device_id", "day", "number", "local_day", "is_stay", "continues", "resumes", "told_by", "settings_id"),
+        *LINK_COLUMNS,
         *("start_cm", "first_late_ms", "first_interval_ms"),
     )
     merged: dict[str, Any] = {name: segments[name].array[first] for name in of_first}
@@ -453,7 +486,7 @@ def merge(segments: pd.DataFrame, seams: Seams) -> pd.DataFrame:
     merged |= {name: segments[name].to_numpy()[last] for name in ("last_ms", "last_lon", "last_lat")}
     merged["end_cm"] = segments["end_cm"].array[last]
     ways = _with_links(segments, seams)
-    for name in ("points", "length_mm", "digest", *BAND_COLUMNS, *REST_COLUMNS):
+    for name in ("points", "digest", *SUM_COLUMNS, *REST_COLUMNS):
         fold = np.minimum if name.endswith("_min") else np.maximum if name.endswith("_max") else np.add
         merged[name] = fold.reduceat(ways.get(name, segments[name].to_numpy()), first)
     merged |= dict(zip(CLIMB_COLUMNS, _climb_of_chains(segments, seams, first), strict=True))
@@ -479,14 +512,18 @@ def _climb_of_chains(segments: pd.DataFrame, seams: Seams, first: IntArray) -> I
 
 
 def _with_links(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
-    """Return `length_mm` and the `BAND_COLUMNS` of segments, each with the link to it."""
-    band_ms = _stacked(segments, BAND_COLUMNS)
+    """Return the sums over the links of segments (`SUM_COLUMNS`), each with the link to it."""
+    sums = dict(zip(SUM_COLUMNS, _stacked(segments, SUM_COLUMNS), strict=True))
     joined = np.flatnonzero(seams.reason == NO_BREAK)
-    link_ms, link_mm = seams.link_ms[joined], seams.link_mm[joined]
-    band_ms[speed_bands(link_ms, link_mm), joined] += link_ms
-    length_mm = segments["length_mm"].to_numpy(copy=True)
-    length_mm[joined] += link_mm
-    return {"length_mm": length_mm, **dict(zip(BAND_COLUMNS, band_ms, strict=True))}
+    link_ms, traits = seams.link_ms[joined], seams.link_traits[joined]
+    sums["length_mm"][joined] += seams.link_mm[joined]
+    sums["unsteady_ms"][joined] += np.where(traits & UNSTEADY, link_ms, 0)
+    sums["sea_ms"][joined] += np.where(traits & AT_SEA, link_ms, 0)
+    sums["straight_sum"][joined] += seams.link_straight[joined] * link_ms
+    band = seams.link_band[joined]
+    for number, name in enumerate(BAND_COLUMNS):
+        sums[name][joined] += np.where(band == number, link_ms, 0)
+    return sums
 
 
 def _climbs(segments: pd.DataFrame) -> IntArray:
@@ -504,7 +541,8 @@ def _end(
 ) -> pd.DataFrame:
     """Return segments of one shared point each, the `side` ("first" or "last") of segment `of`, at a seam.
 
-    `silent` and `elsewhere` are about the seam before each segment: is it a silent stay, and is the point not where that is?
+    `silent` and `elsewhere` are about the seam before each segment: is it a silent stay, and is the point not where
+    that is?
     """
     end = segments.iloc[of].reset_index(drop=True)
     is_stay = silent[seam].astype(np.int64)
@@ -518,7 +556,7 @@ def _end(
         "continues": 0,
         "is_stay": is_stay,
     }
-    columns |= dict.fromkeys(("points", "length_mm", *BAND_COLUMNS), 0)
+    columns |= dict.fromkeys(("points", *SUM_COLUMNS), 0)
     columns |= {"start_cm": cm, "end_cm": cm, "digest": digest}
     for which in ("first", "last"):
         columns |= {f"{which}_ms": ms, f"{which}_lon": lon, f"{which}_lat": lat}
@@ -607,23 +645,48 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     rows = pd.DataFrame(_with_links(segments, seams)).assign(
         chain=seams.chain,
         told_by=segments["told_by"].to_numpy(),
+        unused=seams.unused_modes,
         started_ms=np.where(joined, before_ms, segments["first_ms"].to_numpy()),
         ended_ms=segments["last_ms"].to_numpy(),
     )
     has_links = joined | (segments["points"].to_numpy() > 1)
     rows = rows[has_links & np.isin(seams.chain, list(of_chains))]
-    stretches = _sums(rows, ["chain", "told_by"])
-    stretches["mode"] = tell_modes(stretches["told_by"].to_numpy(), stretches[list(BAND_COLUMNS)].to_numpy())
-    stretches["by_hand"] = stretches["told_by"] >= BY_HAND
-    legs = _sums(stretches, ["chain", "mode", "by_hand"])
-    mode = legs["mode"].to_numpy()
+    stretches = _sums(rows, ["chain", "told_by", "unused"])
+    told_by, band_ms = stretches["told_by"].to_numpy(), stretches[list(BAND_COLUMNS)].to_numpy()
+    length_mm, unsteady_ms, straight, sea_ms = _stacked(stretches, ("length_mm", *WAY_COLUMNS))
+    told = tell_modes(told_by, band_ms, length_mm, unsteady_ms, straight, sea_ms, stretches["unused"].to_numpy())
+    stretches["mode"], stretches["source"] = told.mode, told.source
+    stretches["leg"] = _leg_numbers(stretches)
+    legs = _sums(stretches, ["chain", "leg"])
+    # A leg has the mode of its stretches that are one; others, too short for a leg, have been put to them.
+    longest = stretches.assign(ms=stretches["ended_ms"] - stretches["started_ms"])
+    own = longest.groupby(["chain", "leg", "mode", "source"], sort=False)["ms"].sum().reset_index()
+    own = own.sort_values(["chain", "leg", "ms"], ascending=[True, True, False], kind="stable")
+    own = own.drop_duplicates(["chain", "leg"])
+    mode, source = own["mode"].to_numpy(), own["source"].to_numpy()
+    certain = confidence(mode, legs[list(BAND_COLUMNS)].to_numpy())
+    certain = np.where(source == HAND, 100, np.where(source == FILE, np.maximum(certain, FILE_CONFIDENCE), certain))
     legs = legs.assign(
-        number=legs.groupby("chain").cumcount(),
+        number=legs["leg"],
         mode=np.array(MODES, object)[mode],
-        confidence=np.where(legs["by_hand"], 100, confidence(mode, legs[list(BAND_COLUMNS)].to_numpy())),
+        confidence=certain,
+        source=np.array(SOURCES, object)[source],
         moving_ms=_moving_ms(legs),
     )
     return legs[["chain", *(name for name in LEG_DTYPES if name != "track_id")]]
+
+
+def _leg_numbers(stretches: pd.DataFrame) -> IntArray:
+    """Return the leg of each stretch, counted from 0 in each chain."""
+    chain = stretches["chain"].to_numpy()
+    first = np.flatnonzero(np.append(True, np.diff(chain) != 0)[: len(chain)])
+    columns = [
+        stretches[name].tolist() if isinstance(name, str) else name.tolist()
+        for name in ("mode", "source", stretches["ended_ms"] - stretches["started_ms"])
+    ]
+    bounds = zip(first.tolist(), [*first[1:].tolist(), len(chain)], strict=True)
+    numbers = [number for a, b in bounds for number in without_short_legs(*(column[a:b] for column in columns))]
+    return np.array(numbers, np.int64)
 
 
 def _sums(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
@@ -633,7 +696,7 @@ def _sums(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     first = np.flatnonzero(begins)
     sums = {name: rows[name].to_numpy()[first] for name in (*key, "started_ms")}
     sums["ended_ms"] = rows["ended_ms"].to_numpy()[np.append(first[1:], len(rows))[: len(first)] - 1]
-    sums |= {name: np.add.reduceat(rows[name].to_numpy(), first) for name in ("length_mm", *BAND_COLUMNS)}
+    sums |= {name: np.add.reduceat(rows[name].to_numpy(), first) for name in SUM_COLUMNS}
     return pd.DataFrame(sums)
 
 

@@ -1,7 +1,4 @@
-"""How fast a device moved, and at which pace: still, walking or riding (`docs/rules.md`, section 6).
-
-As in `noise`, fixes are arrays over one or several devices, here without those that are noise.
-"""
+"""At which pace a device moved: still, walking, riding or flying (`docs/rules.md`, section 6)."""
 
 from __future__ import annotations
 
@@ -10,97 +7,94 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from trackgen_core.geodesy import FloatArray, IntArray, Mask
+from trackgen_core.cells import Cells
+from trackgen_core.geodesy import IntArray, Mask
 from trackgen_core.points import MS_PER_MINUTE
+from trackgen_core.speeds import BANDS
 from trackgen_core.windows import covered, windows
 
-BANDS_M_S: Final[FloatArray] = np.array([0.5, 2.2, 4.2, 8.3, 14.0, 45.0, 88.0])
-"""Where one band of speeds ends and the next begins."""
-BANDS: Final = len(BANDS_M_S) + 1
-SLOW, WALK = 0, 1
-"""The bands below those of riding."""
+SLOW, WALK, FLIGHT = 0, 1, BANDS - 1
+"""The bands below those of riding, and the one above."""
 
-PACES: Final = ("none", "still", "walking", "riding")
+PACES: Final = ("none", "still", "walking", "riding", "flying", "hidden")
 """What a code of `find_pace` means; its index is the code."""
-NONE, STILL, WALKING, RIDING = range(len(PACES))
+NONE, STILL, WALKING, RIDING, FLYING, HIDDEN = range(len(PACES))
 
-WINDOW_MS: Final = 4 * MS_PER_MINUTE
+WINDOW_MS: Final = 150_000
 """Who waits or walks does so for some minutes."""
 LONGEST_MS: Final = 60 * MS_PER_MINUTE
-"""A longer hop or window says nothing about pace."""
+"""A longer link or window says nothing about pace."""
+HIDDEN_MS: Final = 5 * MS_PER_MINUTE
+"""Who rides for so long without a point between is hidden."""
 RIDE_MS: Final = 2 * MS_PER_MINUTE
 """What is shorter, amid something else, is no ride."""
 
 
-def speed_bands(hop_ms: IntArray, hop_mm: IntArray) -> IntArray:
-    """Return the band of the speed of each hop; of one that takes no time, it is the first.
+def find_pace(cells: Cells, bands: IntArray, breaks: Mask) -> npt.NDArray[np.int8]:
+    """Return the pace of each cell: that of the link to it; of a cell with no such link, that of the next one.
 
     Parameters
     ----------
-    hop_ms, hop_mm : (n,) int arrays
-        Time and length of the hops.
-
-    Returns
-    -------
-    (n,) int array
-        From 0 to `BANDS` - 1.
-    """
-    # A quotient of integers of this size is never rounded over the float that is nearest to a limit.
-    speed = np.divide(hop_mm, hop_ms, out=np.zeros(len(hop_ms)), where=hop_ms > 0)
-    return np.searchsorted(BANDS_M_S, speed, "right")
-
-
-def find_pace(clock_ms: IntArray, bands: IntArray, breaks: Mask) -> npt.NDArray[np.int8]:
-    """Return the pace of each fix: that of the hop to it.
-
-    Parameters
-    ----------
-    clock_ms : (n,) int array
-        Times in the order of the fixes; from one device to the next they jump by two days or more.
-    bands : (n - 1,) int array
-        The bands of the speeds of the hops.
+    cells : Cells
+        n cells.
+    bands : (n,) int array
+        The bands of the speeds around the links to them.
     breaks : (n - 1,) bool array
-        Which hops end a track whatever surrounds them.
+        Between which cells a track ends whatever surrounds them.
 
     Returns
     -------
     (n,) int8 array
         Indices into `PACES`.
     """
+    clock_ms = cells.clock_ms
     pace = np.full(len(clock_ms), NONE, np.int8)
     if len(clock_ms) < 2:
         return pace
-    hop_ms = np.diff(clock_ms)
-    unknown = breaks | (hop_ms > LONGEST_MS)
-    slow_ms = np.append(0, np.cumsum(np.where(bands == SLOW, hop_ms, 0)))
-    fast_ms = np.append(0, np.cumsum(np.where(bands > WALK, hop_ms, 0)))
+    link_ms, bands = np.diff(clock_ms), bands[1:]
+    unknown = breaks | (cells.part[1:] != cells.part[:-1])
+    slow_ms = np.append(0, np.cumsum(np.where(bands == SLOW, link_ms, 0)))
+    fast_ms = np.append(0, np.cumsum(np.where(bands > WALK, link_ms, 0)))
 
     first, last = _windows(clock_ms, unknown)
     all_ms = clock_ms[last] - clock_ms[first]
     slow_ms, fast_ms = slow_ms[last] - slow_ms[first], fast_ms[last] - fast_ms[first]
     still = 10 * slow_ms >= 9 * all_ms
     walking = 10 * fast_ms <= all_ms - slow_ms
-    hop_pace = np.full(len(hop_ms), RIDING, np.int8)
-    hop_pace[covered(len(hop_ms), *_trimmed(first[walking], last[walking], bands <= WALK))] = WALKING
-    hop_pace[covered(len(hop_ms), *_trimmed(first[still], last[still], bands == SLOW))] = STILL
-    hop_pace[unknown] = NONE
+    link_pace = np.where(bands == FLIGHT, FLYING, RIDING).astype(np.int8)
+    link_pace[covered(len(link_ms), *_trimmed(first[walking], last[walking], bands <= WALK))] = WALKING
+    link_pace[covered(len(link_ms), *_trimmed(first[still], last[still], bands == SLOW))] = STILL
+    link_pace[unknown] = NONE
 
-    begins = np.flatnonzero(np.diff(hop_pace, prepend=-1))
-    ends = np.append(begins[1:], len(hop_pace))
-    paces = hop_pace[begins]
+    begins = np.flatnonzero(np.diff(link_pace, prepend=-1))
+    ends = np.append(begins[1:], len(link_pace))
+    paces = link_pace[begins]
     amid = np.zeros(len(begins), bool)
     amid[1:-1] = (paces[:-2] != NONE) & (paces[2:] != NONE)
     short = amid & (paces == RIDING) & (clock_ms[ends] - clock_ms[begins] < RIDE_MS)
+    short[1:-1] &= (paces[:-2] != FLYING) & (paces[2:] != FLYING)
     pace[1:] = np.repeat(np.where(short, WALKING, paces), ends - begins)
+    pace[1:][_hidden(link_ms, pace[1:])] = HIDDEN
+    lone = np.flatnonzero(np.append(True, unknown)[:-1] & ~unknown)  # the first cells of parts of several
+    pace[lone] = pace[lone + 1]
     return pace
 
 
+def _hidden(link_ms: IntArray, pace: npt.NDArray[np.int8]) -> IntArray:
+    """Return the long links of riding that are alone between walking or standing."""
+    long = np.flatnonzero((pace == RIDING) & (link_ms >= HIDDEN_MS))
+    long = long[(long > 0) & (long < len(pace) - 1)]
+    on_foot = (pace == STILL) | (pace == WALKING)
+    hidden: IntArray = long[on_foot[long - 1] & on_foot[long + 1]]
+    return hidden
+
+
 def _trimmed(first: IntArray, last: IntArray, kind: Mask) -> tuple[IntArray, IntArray]:
-    """Shorten windows so that they begin and end with a hop of a kind; those without any are left out."""
-    hops = np.flatnonzero(kind)
-    begin, end = np.searchsorted(hops, first), np.searchsorted(hops, last)
+    """Shorten windows so that they begin and end with a link of a kind; those without any are left out."""
+    links = np.flatnonzero(kind)
+    begin, end = np.searchsorted(links, first), np.searchsorted(links, last)
     some = begin < end
-    return hops[begin[some]], hops[end[some] - 1] + 1
+    return links[begin[some]], links[end[some] - 1] + 1
 
 
 def _windows(clock_ms: IntArray, unknown: Mask) -> tuple[IntArray, IntArray]:

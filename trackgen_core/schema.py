@@ -150,7 +150,14 @@ segments = Table(
     Column("last_interval_ms", Integer, nullable=False, comment="between points before the last; 0: unknown"),
     Column("points", Integer, nullable=False, doc="points of its own"),
     Column("length_mm", BigInteger, nullable=False, doc="the sum of its hops, WGS84 geodesics, mm"),
-    Column("told_by", Integer, nullable=False, comment="pace, or mode by hand"),
+    Column("told_by", Integer, nullable=False, comment="pace and activity, or mode by hand"),
+    Column("link_mm", BigInteger, nullable=False, comment="of the link to it, without jitter; -1: its ends tell"),
+    Column("link_band", Integer, nullable=False, comment="of the link to it"),
+    Column("link_straight", Integer, nullable=False, comment="of the link to it, permille"),
+    Column("link_traits", Integer, nullable=False, comment="of the link to it: 1 unsteady, 2 at sea"),
+    Column("unsteady_ms", BigInteger, nullable=False, comment="in which the speed changes as engines do"),
+    Column("straight_sum", BigInteger, nullable=False, comment="times of links by their straightness in permille"),
+    Column("sea_ms", BigInteger, nullable=False, comment="on the open sea"),
     *(
         Column(name, BigInteger, nullable=False, doc=f"ms at the speeds of band {band}")
         for band, name in enumerate(BAND_COLUMNS)
@@ -200,7 +207,7 @@ legs = Table(
     Column("number", Integer, nullable=False),
     Column("mode", String, nullable=False),
     Column("confidence", Integer, nullable=False, comment="percent"),
-    Column("by_hand", Integer, nullable=False, comment="1: somebody set the mode"),
+    Column("source", String, nullable=False, comment="of the mode: rule, file or hand"),
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger, nullable=False),
     Column("length_mm", BigInteger, nullable=False),
@@ -425,7 +432,7 @@ VIEWS: Final = {
                NOT {IS_EARLIER.format("stays")} AS is_ongoing, settings_id
         FROM stays JOIN devices USING (device_id) JOIN users USING (user_id)""",
     "legs_readable": """
-        SELECT track_id, number, users.name AS "user", devices.name AS device, legs.mode, confidence, by_hand,
+        SELECT track_id, number, users.name AS "user", devices.name AS device, legs.mode, confidence, source,
                {time_ms:legs.started_ms} AS started_at, {time_ms:legs.ended_ms} AS ended_at,
                legs.length_mm / 1000.0 AS distance_m, (legs.ended_ms - legs.started_ms) / 1000.0 AS duration_s,
                legs.moving_ms / 1000.0 AS moving_s

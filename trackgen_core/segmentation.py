@@ -8,11 +8,12 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from trackgen_core.altitudes import clean_altitudes
 from trackgen_core.breaks import LONGEST_LINK_MS, NO_BREAK, break_reasons, intervals_ms
-from trackgen_core.cells import Cells, make_cells
+from trackgen_core.cells import SILENCE_MS, Cells, make_cells
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
 from trackgen_core.clock import late_ms, rule_clock
 from trackgen_core.digests import bits, mixed
@@ -28,11 +29,13 @@ from trackgen_core.geodesy import (
     positions_m,
     round_half_away,
 )
-from trackgen_core.legs import BY_HAND
+from trackgen_core.legs import BY_HAND, PACE_BITS
 from trackgen_core.noise import DUPLICATE, NOISE_REASONS, find_copies, find_noise
-from trackgen_core.pace import BANDS, find_pace, speed_bands
+from trackgen_core.pace import STILL, find_pace
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
+from trackgen_core.sea import is_sea
 from trackgen_core.settings import Settings
+from trackgen_core.speeds import BANDS, FINE_MS, find_links, pace_bands
 from trackgen_core.stays import find_stays, is_silent_stay
 
 MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
@@ -46,6 +49,9 @@ BUFFER_MS: Final = 6 * 60 * MS_PER_MINUTE
 NOWHERE_CM: Final = 10**10
 """Where the box of no fixes begins; minus this is where it ends."""
 
+UNSTEADY, AT_SEA = 1, 2
+"""Traits of a link."""
+
 TIE_SHIFT: Final = 16
 """Of the place of a point among those of its instant, beside its labels in a digest."""
 
@@ -54,7 +60,13 @@ REST_COLUMNS: Final = (
     *(f"{axis}_{what}" for what in ("sum", "min", "max") for axis in "xyz"),
 )
 
+LINK_COLUMNS: Final = ("link_mm", "link_band", "link_straight", "link_traits")
+"""What is known of the link to the first point of a segment; the length is -1 where both points tell it."""
+
 BAND_COLUMNS: Final = tuple(f"band_{band}_ms" for band in range(BANDS))
+
+WAY_COLUMNS: Final = ("unsteady_ms", "straight_sum", "sea_ms")
+"""Times of links that are unsteady or at sea, and the sum of the times of all by how straight they are, in permille."""
 
 SEGMENT_DTYPES: Final = {
     "device_id": "int64",
@@ -77,6 +89,8 @@ SEGMENT_DTYPES: Final = {
     "points": "int64",
     "length_mm": "int64",
     "told_by": "int64",
+    **dict.fromkeys(LINK_COLUMNS, "int64"),
+    **dict.fromkeys(WAY_COLUMNS, "int64"),
     **dict.fromkeys(BAND_COLUMNS, "int64"),
     **dict.fromkeys(CLIMB_COLUMNS, "int64"),
     "start_cm": "Int64",
@@ -167,8 +181,11 @@ class _Labels(NamedTuple):
     link_ms: IntArray
     link_mm: IntArray
     band: IntArray
+    straight: IntArray
+    traits: IntArray
+    """`UNSTEADY` and `AT_SEA`, as far as they are true."""
     starts: Mask
-    """Whether nothing of the point before goes on here: a device begins, or there is a break, a silent stay or a split."""
+    """Whether nothing of the point before goes on: a device begins, or there is a break, a silent stay or a split."""
     resumes: Mask
     """Whether the recording was paused before the point."""
     in_stay: Mask
@@ -193,18 +210,21 @@ def _labels(
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
     link_ms = np.diff(clock_ms)
     link_mm = link_lengths_mm(points["lon"].to_numpy(), points["lat"].to_numpy(), positions)
-    bands = speed_bands(link_ms, link_mm)
+    cells = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy())
     breaks = _breaks(clock_ms, link_ms, link_mm, settings)
-    told_by = find_pace(clock_ms, bands, breaks).astype(np.int64)
+    smooth = settings.length_smoothing == "on"
+    fine = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy(), FINE_MS)
+    links = find_links(cells, fine, np.append(0, link_ms), np.append(0, link_mm), smooth=smooth)
+    resumes = points["pause"].to_numpy() == 1
+    pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1] | resumes[cells.first[1:]])
+    told_by = np.repeat(pace, cells.last - cells.first + 1) | points["activity"].to_numpy() << PACE_BITS
     by_hand = modes_by_hand(edits, device, time)
     told_by = np.where(by_hand >= 0, BY_HAND + by_hand, told_by)
 
     merged = merged_hops(edits, device, time, time) & (link_ms <= LONGEST_LINK_MS)
     silent = is_silent_stay(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
     starts = (device[1:] != device[:-1]) | ((breaks | silent) & ~merged) | split_hops(edits, device, time, time)
-    resumes = points["pause"].to_numpy() == 1
 
-    cells = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy())
     stays = find_stays(len(time), cells, settings)
     inside = merged_fixes(edits, device, time)
     number = np.where(inside, -1, stays.number)
@@ -213,8 +233,10 @@ def _labels(
         number=np.arange(len(time)),
         late_ms=late,
         link_ms=np.append(0, link_ms),
-        link_mm=np.append(0, link_mm),
-        band=np.append(0, bands),
+        link_mm=links.mm,
+        band=links.band,
+        straight=links.straight,
+        traits=links.unsteady * UNSTEADY + _at_sea(points, cells, pace) * AT_SEA,
         starts=np.append(True, starts),
         resumes=resumes,
         in_stay=number >= 0,
@@ -224,6 +246,15 @@ def _labels(
         told_by=told_by,
         altitude=_altitudes(clock_ms, places, points["altitude"].to_numpy(), cells, settings),
     )
+
+
+def _at_sea(points: pd.DataFrame, cells: Cells, pace: npt.NDArray[np.int8]) -> Mask:
+    """Say which points are on the open sea; those that do not move are not."""
+    moving = np.flatnonzero(pace != STILL)
+    at_sea = np.zeros(len(pace), bool)
+    first = cells.first[moving]
+    at_sea[moving] = is_sea(points["lon"].to_numpy()[first], points["lat"].to_numpy()[first])
+    return np.repeat(at_sea, cells.last - cells.first + 1)
 
 
 def _altitudes(
@@ -242,7 +273,7 @@ def _breaks(clock_ms: IntArray, link_ms: IntArray, link_mm: IntArray, settings: 
 
 
 def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Settings) -> Mask:
-    """Say where stays are cut into blocks: every six hours, and every hour if the device was in several places around."""
+    """Say where stays are cut into blocks: every six hours, and every hour if the device was in several places."""
     starts = np.zeros(len(time_ms), bool)
     hour = time_ms // MS_PER_HOUR
     new_hour = np.flatnonzero(continues & (np.diff(hour, prepend=hour[:1]) != 0))
@@ -260,7 +291,7 @@ def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Se
 def _cut(
     points: pd.DataFrame, places: IntArray, labels: _Labels, clock_ms: IntArray, settings: Settings
 ) -> pd.DataFrame:
-    """Make segments of points that are no noise, whole days of devices; `clock_ms` is of all points, as `labels.number`."""
+    """Make segments of points that are no noise, whole days of devices; `clock_ms` is of all, as `labels.number`."""
     if points.empty:
         return empty_segments()
     device, time = points["device_id"].to_numpy(), points["time_ms"].to_numpy()
@@ -278,9 +309,10 @@ def _cut(
     last = np.append(first[1:], len(time)) - 1
 
     goes_on = ~starts_here & in_track  # the link into a segment is not part of it
+    own_ms = np.where(goes_on, labels.link_ms, 0)
     row = np.repeat(np.arange(len(first)), np.diff(first, append=len(time)))
     band_ms = np.bincount(  # whose floats are exact, as times are far below 2**53
-        BANDS * row + labels.band, np.where(goes_on, labels.link_ms, 0), minlength=BANDS * len(first)
+        BANDS * row + labels.band, own_ms, minlength=BANDS * len(first)
     )
     band_ms = band_ms.astype(np.int64).reshape(-1, BANDS)
 
@@ -293,7 +325,7 @@ def _cut(
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
-    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms)
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, labels.link_mm)
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -316,6 +348,13 @@ def _cut(
             "points": last - first + 1,
             "length_mm": np.add.reduceat(np.where(goes_on, labels.link_mm, 0), first),
             "told_by": labels.told_by[first],
+            "link_mm": np.where(labels.link_ms[first] > SILENCE_MS, -1, labels.link_mm[first]),
+            "link_band": labels.band[first],
+            "link_straight": labels.straight[first],
+            "link_traits": labels.traits[first],
+            "unsteady_ms": np.add.reduceat(np.where(labels.traits & UNSTEADY, own_ms, 0), first),
+            "straight_sum": np.add.reduceat(labels.straight * own_ms, first),
+            "sea_ms": np.add.reduceat(np.where(labels.traits & AT_SEA, own_ms, 0), first),
             **dict(zip(BAND_COLUMNS, band_ms.T, strict=True)),
             **dict(zip(CLIMB_COLUMNS, climb, strict=True)),
             "start_cm": _known_cm(altitude[first]),

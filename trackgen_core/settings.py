@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 DistanceRule = Literal["off", "strict", "implausible"]
+Mode = Literal["walk", "run", "cycle", "drive", "train", "boat", "fly"]
 GapRule = Literal["fixed", "adaptive"]
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
@@ -22,8 +23,9 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "noise_filter": False,
         "stay_minutes": 0,
         "climb_threshold_m": 0,
+        "length_smoothing": "off",
     },
-    "strict": {"distance_rule": "strict"},
+    "strict": {"distance_rule": "strict", "length_smoothing": "off"},
 }
 """What `preset=NAME` stands for: these values, and the defaults for all other settings."""
 
@@ -38,6 +40,12 @@ class SettingsError(ValueError):
 
 def _null(value: object) -> object:
     return None if isinstance(value, str) and value.lower() in ("null", "none", "") else value
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(sorted({name.strip() for name in value.split(",")} - {""}))
+    return tuple(sorted(set(value))) if isinstance(value, list | tuple) else value
 
 
 def _known_timezone(name: str) -> str:
@@ -62,9 +70,9 @@ class Settings(BaseModel):
     )
     gap_rule: GapRule = Field(
         default="adaptive",
-        description="fixed: every gap longer than `minutes_between_routes` ends a track. adaptive: not one that is usual "
-        "for a device that reports rarely (up to two and a half times its interval, and 3 hours), and not a flight of 100 "
-        "km or more.",
+        description="fixed: every gap longer than `minutes_between_routes` ends a track. adaptive: not one that is "
+        "usual for a device that reports rarely (up to two and a half times its interval, and 3 hours), and not a "
+        "flight of 100 km or more.",
     )
     meters_between_routes: int = Field(
         default=500,
@@ -99,22 +107,31 @@ class Settings(BaseModel):
         default=10,
         ge=0,
         le=30,
-        description="A time of at least so many minutes at one place is a stay; 0: there are no stays. Longer than half an hour "
-        "would need more context than the six hours that are read around a day.",
+        description="A time of at least so many minutes at one place is a stay; 0: there are no stays. Longer than "
+        "half an hour would need more context than the six hours that are read around a day.",
     )
     stay_radius_m: int = Field(default=75, ge=1, le=1000, description="How far from its middle a stay may reach, in m.")
     silent_stay_m: int = Field(
         default=500,
         ge=0,
         le=10_000,
-        description="A device that is silent for half an hour to a day, and then found at most so many metres away, has "
-        "stayed there; 0: there are no such stays.",
+        description="A device that is silent for half an hour to a day, and then found at most so many metres away, "
+        "has stayed there; 0: there are no such stays.",
     )
     climb_threshold_m: int = Field(
         default=5,
         ge=0,
         le=1000,
         description="Rises and falls smaller than so many metres are noise and no climb; 0: every centimetre counts.",
+    )
+    length_smoothing: Literal["on", "off"] = Field(
+        default="on",
+        description="on: jitter is no way, so it adds no length. off: the length is the plain sum of all links.",
+    )
+    unused_modes: Annotated[tuple[Mode, ...], BeforeValidator(_names)] = Field(
+        default=(),
+        description="Modes of transport that the user does not use, as `train,boat`: the next likeliest one is told "
+        "instead.",
     )
     split_at_midnight: bool = Field(default=False, description="End tracks at midnight in the user's `timezone`.")
     timezone: Annotated[str, AfterValidator(_known_timezone)] = Field(

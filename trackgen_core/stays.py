@@ -1,7 +1,7 @@
 """Where a device stayed: the rules of `docs/rules.md`, section 2.
 
-A stay is found as a stay point of Li et al. (2008): some time within some distance. It is found in cells, not in points,
-and by windows of a fixed length, so that what is found depends on what is nearby alone.
+A stay is found as a stay point of Li et al. (2008): some time within some distance. It is found in cells, not in
+points, and by windows of a fixed length, so that what is found depends on what is nearby alone.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def is_same_place(link_ms: IntArray, link_cm: FloatArray, settings: Settings) ->
 
 
 def dwell_radius_cm(radius_cm: int) -> int:
-    """Return how far from its middle a device may be seen that does not move: eleven twentieths of the stay's radius."""
+    """Return how far from its middle a device may be seen that does not move: 11/20 of the radius of a stay."""
     return radius_cm * 11 // 20
 
 
@@ -258,7 +258,7 @@ def _trimmed(
 def _arrivals(
     cells: Cells, sums: _Sums, edge: IntArray, other: IntArray, step: int, stay_ms: int, dwell_cm: int
 ) -> IntArray:
-    """Return the cell with which each piece begins when the way there is left out; with `step` -1, it is read backwards."""
+    """Return the cell with which each piece begins when the way there is left out; with `step` -1, seen backwards."""
     clock_ms = cells.clock_ms[::step]
 
     def at_or_after(time_ms: IntArray, side: Literal["left", "right"] = "left") -> IntArray:

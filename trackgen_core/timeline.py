@@ -245,7 +245,8 @@ def why(store: Store, connection: Connection, track: Any, settings: Settings) ->
             reason, is_stay = next_items[["break_reason", "is_stay"]].iloc[-1]
             ended = explain(BREAK_REASONS.index(reason), hop_ms, hop_mm, settings, is_stay=bool(is_stay))
         else:
-            (code,) = break_reasons(np.array([hop_ms]), np.array([hop_mm]), settings)
+            unknown = np.zeros(1, np.int64)
+            (code,) = break_reasons(np.array([hop_ms]), np.array([hop_mm]), unknown, unknown, settings)
             ended = explain(int(code), hop_ms, hop_mm, settings, is_stay=False)
     return began, ended
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from trackgen_core import schema
 from trackgen_core.climb import CLIMB_COLUMNS
 from trackgen_core.pictures import draw_days
-from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
+from trackgen_core.segmentation import BAND_COLUMNS, LINK_COLUMNS, REST_COLUMNS, WAY_COLUMNS
 from trackgen_core.store import Store
 from trackgen_dagster.environment import MAP_PATH, ui_url
 from trackgen_dagster.partitions import key_of
@@ -31,13 +31,17 @@ DAYS_AT_ONCE: Final = 32
 
 POSITION: Final = ("lon", "lat")
 FIX: Final = ("time_ms", *POSITION)
-KEPT: Final = (*FIX, "accuracy")
+KEPT: Final = (*FIX, "seq", "accuracy")
 """What decides whether a fix is noise or part of a stay, and so where segments begin and end."""
 
 SEGMENTS_OF_POINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "device_id": ("device_id",),
     "day": ("time_ms",),
-    **dict.fromkeys(("number", "is_stay", "continues", "points", "length_mm", "told_by"), KEPT),
+    **dict.fromkeys(("number", "is_stay", "continues", "points", "length_mm", *WAY_COLUMNS), KEPT),
+    **dict.fromkeys(("first_late_ms", "last_late_ms", "first_interval_ms", "last_interval_ms"), KEPT),
+    **dict.fromkeys(LINK_COLUMNS, KEPT),
+    "resumes": ("pause",),
+    "told_by": (*KEPT, "activity"),
     **dict.fromkeys(("local_day", "first_ms", "last_ms", "first_lon", "first_lat", "last_lon", "last_lat"), KEPT),
     **dict.fromkeys((*BAND_COLUMNS, *REST_COLUMNS, "path"), KEPT),
     **dict.fromkeys((*CLIMB_COLUMNS, "start_cm", "end_cm", "digest"), (*KEPT, "altitude")),
@@ -58,14 +62,14 @@ TRACKS_OF_SEGMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "end_lon": ("last_lon",),
     "end_lat": ("last_lat",),
     "points": ("points",),
-    "length_mm": ("length_mm", *ENDS),
+    "length_mm": ("length_mm", "link_mm", "resumes", *ENDS),
     "duration_ms": ("first_ms", "last_ms"),
     "moving_ms": (*BAND_COLUMNS, *ENDS),
     "avg_speed_kmh": ("length_mm", *ENDS),
     **dict.fromkeys(("elevation_gain_cm", "elevation_loss_cm"), (*CLIMB_COLUMNS, "start_cm", "end_cm")),
     "elevation_min_cm": ("min_cm", "start_cm", "end_cm"),
     "elevation_max_cm": ("max_cm", "start_cm", "end_cm"),
-    "mode": ("told_by", *BAND_COLUMNS, *ENDS),
+    "mode": ("told_by", *BAND_COLUMNS, *WAY_COLUMNS, *ENDS),
     "break_reason": CUTS,
     "settings_id": ("settings_id",),
     "digest": ("digest",),

@@ -81,7 +81,7 @@ LEGS: Final = {
     **_TIMES,
     "mode": Column("mode"),
     "confidence": Column("confidence", "count"),
-    "by_hand": Column("by_hand", "flag"),
+    "source": Column("source"),
     "distance_m": Column("length_mm", "amount", 3),
     "duration_s": Column("duration_ms", "amount", 3),
     "moving_s": Column("moving_ms", "amount", 3),

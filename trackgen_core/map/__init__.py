@@ -44,7 +44,7 @@ TRACK_COLUMNS: Final = (
     *("avg_speed_kmh", "moving_speed_kmh", "elevation_gain_m", "elevation_loss_m", "elevation_min_m"),
     *("elevation_max_m", "begins", "ends", "legs", "lines"),
 )
-LEG_COLUMNS: Final = ("mode", "start", "end", "distance_m", "confidence", "by_hand")
+LEG_COLUMNS: Final = ("mode", "start", "end", "distance_m", "confidence", "source")
 STAY_COLUMNS: Final = (
     *("device", "start", "end", "stay_id", "points", "duration_s", "lon", "lat", "radius_m", "ongoing"),
     *("begins", "ends"),

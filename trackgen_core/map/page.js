@@ -323,7 +323,7 @@ function factsOf(item) {
       coloured("td", "mode", `var(--${about.modes[leg.mode]})`, about.modes[leg.mode]),
       element("td", {}, clock(leg.start)),
       element("td", {}, kilometres(leg.distance_m)),
-      element("td", {}, leg.by_hand ? "by hand" : `${leg.confidence} %`)));
+      element("td", {}, leg.source === "rule" ? `${leg.confidence} %` : `by ${leg.source}`)));
     made.push(element("table", {}, element("caption", {}, "Legs"), element("tr", {}, ...head), ...rows));
   }
   made.push(element("p", { className: "id" }, item.track_id ?? item.stay_id));

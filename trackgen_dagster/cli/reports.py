@@ -99,7 +99,7 @@ def _described(track: dict[str, Any]) -> list[str]:
             f"from {track['elevation_min_m']:,.0f} to {track['elevation_max_m']:,.0f} m"
         )
     for number, leg in enumerate(track["legs"]):
-        sure = "by hand" if leg["by_hand"] else f"{leg['confidence']}% sure"
+        sure = f"{leg['confidence']}% sure" if leg["source"] == "rule" else f"by {leg['source']}"
         lines.append(
             f"  {'' if number else 'legs':<9}{leg['started_at'][11:19]} {leg['mode']:<11}"
             f"{leg['distance_m'] / 1000:>9,.2f} km {_clock(leg['duration_s']):>9}  {sure}"

@@ -151,7 +151,7 @@ def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json:
         return
     click.echo(f"{'track':<9}{'started (UTC)':<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device")
     for leg in found:
-        sure = "hand" if leg["by_hand"] else f"{leg['confidence']}%"
+        sure = f"{leg['confidence']}%" if leg["source"] == "rule" else leg["source"]
         echo_row(
             f"{leg['track_id'][:8]:<9}{leg['started_at'][:19].replace('T', ' '):<20}{leg['duration_s'] / 3600:>7.2f}"
             f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  ",
