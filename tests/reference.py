@@ -7,7 +7,8 @@ once, with no chunks, segments, seams or database. Nothing here may be made fast
 plain.
 
 `reference_words` says what words mean, `reference_noise` is section 1, `reference_dwelling` and `reference_stays` are
-section 2, and this module is the rest.
+section 2, `reference_motion`, `reference_pace` and `reference_legs` are section 6 with the lengths of section 5, and this
+module is the rest.
 
 Times are integer ms. The length of a link is its WGS84 geodesic in metres times 1000, a float64 product, then
 rounded half away from zero to integer mm; altitudes become integer cm in the same way. From there on all
@@ -27,10 +28,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby, pairwise
-from typing import NamedTuple
 
 from tests.reference_altitudes import cleaned_altitudes
+from tests.reference_legs import Leg, Pace, legs_of, mode_of
+from tests.reference_motion import links_of
 from tests.reference_noise import fixes_and_noise
+from tests.reference_pace import paces_of_points
 from tests.reference_stays import DAY_MS, Given, Stays, consecutive_points, local_date, stays_of
 from tests.reference_words import (
     E2,
@@ -41,7 +44,6 @@ from tests.reference_words import (
     Fix,
     Point,
     box_cm,
-    consecutive,
     gap_ms,
     half_away,
     link_mm,
@@ -54,42 +56,8 @@ __all__ = ["Edit", "Leg", "Point", "Stay", "Timeline", "Track", "distinct", "hal
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
 STAY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/stay")
 
-BANDS_DM_S = (0, 5, 22, 42, 83, 140, 450, 880)
-"""The speeds at which the bands begin, in 0.1 m/s."""
-
-MODES = {
-    "stationary": ((0,), 95),
-    "walk": ((1,), 95),
-    "run": ((2,), 60),
-    "cycle": ((2, 3), 70),
-    "drive": ((2, 3, 4, 5), 80),
-    "boat": ((3, 4), 50),
-    "train": ((5, 6), 80),
-    "fly": ((6, 7), 95),
-}
-"""The bands of each mode, and what speed alone can tell about it at best, in percent."""
-
 Vertex = tuple[float, float]
 Path = tuple[tuple[Vertex, ...], ...]
-
-
-class Leg(NamedTuple):
-    """A part of a track."""
-
-    mode: str
-    confidence: int
-    started_ms: int
-    ended_ms: int
-    length_mm: int
-    moving_ms: int
-    by_hand: bool
-
-
-class Pace(NamedTuple):
-    """How somebody came to a fix: `still`, `walking`, `riding` or `none`; or a mode, if somebody said so."""
-
-    word: str
-    by_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -292,6 +260,7 @@ def add_tracks(
     """Add the tracks and leftovers: what is left between breaks and stays."""
     of_stays = stays.points
     paces = paces_of(fixes, rules, edits)
+    links = links_of(fixes, rules)
     for chain in consecutive_points(range(len(fixes)), stays.inside | stays.nowhere | breaks.keys()):
         reason = reason_at(chain[0], breaks)
         for number, part in enumerate(cut_as_wished(chain, wishes.keys(), of_stays)):
@@ -300,7 +269,8 @@ def add_tracks(
             own = [n for n in part if n not in of_stays and not (number > 0 and n == part[0])]
             if len(part) > 1:
                 run = [fixes[n] for n in part]
-                line.tracks.append(make_track(reason, run, [paces[n] for n in part], len(own), rules))
+                legs = legs_of(run, [paces[n] for n in part], [links[n] for n in part], rules.unused_modes)
+                line.tracks.append(make_track(reason, run, legs, len(own), rules))
             else:
                 line.leftover += [fixes[n].point for n in own]
 
@@ -329,7 +299,7 @@ def midnights(fixes: Sequence[Fix], rules: Settings, freed: Set[int]) -> dict[in
 # What is counted
 
 
-def make_track(reason: str, run: Sequence[Fix], paces: Sequence[Pace], own: int, rules: Settings) -> Track:
+def make_track(reason: str, run: Sequence[Fix], legs: tuple[Leg, ...], own: int, rules: Settings) -> Track:
     """Describe the track of two or more vertices, so many of which are points of its own."""
     first, last = run[0], run[-1]
     altitudes = [fix.altitude_cm for fix in run if fix.altitude_cm is not None]
@@ -338,7 +308,6 @@ def make_track(reason: str, run: Sequence[Fix], paces: Sequence[Pace], own: int,
         known = [fix.altitude_cm for fix in recording if fix.altitude_cm is not None]
         gain, loss = climb_cm(known, rules.climb_threshold_m * METRE_CM)
         gain_cm, loss_cm = gain_cm + gain, loss_cm + loss
-    legs = legs_of(run, paces)
     duration_ms = last.time_ms - first.time_ms
     return Track(
         track_id=id_of(NAMESPACE, first),
@@ -351,9 +320,9 @@ def make_track(reason: str, run: Sequence[Fix], paces: Sequence[Pace], own: int,
         end_lon=last.lon,
         end_lat=last.lat,
         points=own,
-        length_mm=sum(link_mm(a, b) for a, b in recorded_links(run)),
+        length_mm=sum(leg.length_mm for leg in legs),
         duration_ms=duration_ms,
-        moving_ms=min(duration_ms, sum(gap_ms(a, b) for a, b in recorded_links(run) if is_moving(a, b))),
+        moving_ms=min(duration_ms, sum(leg.moving_ms for leg in legs)),
         elevation_gain_cm=gain_cm if altitudes else None,
         elevation_loss_cm=loss_cm if altitudes else None,
         elevation_min_cm=min(altitudes) if altitudes else None,
@@ -373,15 +342,6 @@ def recordings(run: Sequence[Fix]) -> list[list[Fix]]:
             found.append([])
         found[-1].append(fix)
     return found
-
-
-def recorded_links(run: Sequence[Fix]) -> list[tuple[Fix, Fix]]:
-    """Return the links of a track but for pauses, of which the way is not known."""
-    return [(a, b) for a, b in pairwise(run) if not b.resumes]
-
-
-def is_moving(a: Fix, b: Fix) -> bool:
-    return 2 * link_mm(a, b) >= gap_ms(a, b)  # 0.5 m/s
 
 
 def climb_cm(altitudes: Sequence[int], threshold_cm: int) -> tuple[int, int]:
@@ -426,145 +386,15 @@ def make_stay(reason: str, whole: Sequence[Fix], visited: Sequence[Fix], points:
 
 
 def paces_of(fixes: Sequence[Fix], rules: Settings, edits: Sequence[Edit]) -> list[Pace]:
-    """Return the pace of each fix of one device that is not noise: that of the hop to it, or what somebody said."""
-    hops = hop_paces(fixes, rules)
+    """Return the pace of each point of one device that is not noise, or the mode that somebody said."""
     found = []
-    for n, fix in enumerate(fixes):
-        pace = Pace(hops.get(n - 1, "none"))
+    for fix, word in zip(fixes, paces_of_points(fixes, set(breaks_among(fixes, rules))), strict=True):
+        pace = Pace(word)
         for edit in edits:
             if edit.kind == "mode" and edit.mode and edit.before_ms < fix.time_ms <= edit.after_ms:
-                pace = Pace(edit.mode, by_hand=True)
+                pace = Pace(edit.mode, is_by_hand=True)
         found.append(pace)
     return found
-
-
-def hop_paces(fixes: Sequence[Fix], rules: Settings) -> dict[int, str]:
-    """Return the pace of each hop that has one."""
-    paced = [n for n, (a, b) in enumerate(pairwise(fixes)) if not break_at(fixes, n, rules) and gap_ms(a, b) <= HOUR_MS]
-    paces: dict[int, str] = {}
-    for hops in consecutive(paced):
-        paces |= dict(zip(hops, part_paces(fixes[hops[0] : hops[-1] + 2]), strict=True))
-    return paces
-
-
-def part_paces(part: Sequence[Fix]) -> list[str]:
-    """Return the pace of each hop of a part."""
-    still: set[int] = set()
-    walking: set[int] = set()
-    for first, last in pace_windows(part):
-        bands = {n: band(link_mm(part[n], part[n + 1]), gap_ms(part[n], part[n + 1])) for n in range(first, last)}
-        whole_ms, slow_ms, fast_ms = (
-            sum(gap_ms(part[n], part[n + 1]) for n in bands if bands[n] in chosen)
-            for chosen in (range(8), range(1), range(2, 8))
-        )
-        if 100 * slow_ms >= 90 * whole_ms:
-            still |= from_first_to_last(n for n in bands if bands[n] == 0)
-        if 100 * fast_ms <= 10 * (whole_ms - slow_ms):
-            walking |= from_first_to_last(n for n in bands if bands[n] < 2)
-    hops = range(len(part) - 1)
-    paces = ["still" if n in still else "walking" if n in walking else "riding" for n in hops]
-    for run in consecutive(n for n, pace in enumerate(paces) if pace == "riding"):
-        is_between = run[0] > 0 and run[-1] < len(paces) - 1
-        if is_between and gap_ms(part[run[0]], part[run[-1] + 1]) < 2 * MINUTE_MS:
-            for n in run:
-                paces[n] = "walking"
-    return paces
-
-
-def from_first_to_last(numbers: Iterable[int]) -> set[int]:
-    """Return the numbers with all that are between them."""
-    ordered = sorted(numbers)
-    return set(range(ordered[0], ordered[-1] + 1)) if ordered else set()
-
-
-def pace_windows(part: Sequence[Fix]) -> set[tuple[int, int]]:
-    """Return the first and the last fix of every window of a part that counts."""
-    length_ms = 4 * MINUTE_MS
-    windows = set()
-    for n, fix in enumerate(part):
-        later = next((m for m in range(n, len(part)) if part[m].clock_ms - fix.clock_ms >= length_ms), None)
-        earlier = next((m for m in range(n, -1, -1) if fix.clock_ms - part[m].clock_ms >= length_ms), None)
-        windows |= {(min(n, m), max(n, m)) for m in (later, earlier) if m is not None}
-    if gap_ms(part[0], part[-1]) < length_ms:
-        windows.add((0, len(part) - 1))
-    return {(first, last) for first, last in windows if gap_ms(part[first], part[last]) <= HOUR_MS}
-
-
-def legs_of(run: Sequence[Fix], paces: Sequence[Pace]) -> tuple[Leg, ...]:
-    """Tile a track by legs; `paces` are those of its vertices, of which the first one tells nothing."""
-    stretches = []
-    first = 0
-    for pace, hops in groupby(paces[1:]):
-        last = first + len(list(hops))
-        mode = pace.word if pace.by_hand else mode_by_speed(pace.word, time_by_band(run[first : last + 1]))
-        stretches.append((Pace(mode, pace.by_hand), first, last))
-        first = last
-    legs = []
-    for pace, same in groupby(stretches, key=lambda stretch: stretch[0]):
-        parts = list(same)
-        legs.append(make_leg(pace, run[parts[0][1] : parts[-1][2] + 1]))
-    return tuple(legs)
-
-
-def time_by_band(run: Sequence[Fix]) -> list[int]:
-    """Return the time that the hops of some vertices spent in each band of speeds."""
-    by_band = [0] * len(BANDS_DM_S)
-    for a, b in recorded_links(run):
-        by_band[band(link_mm(a, b), gap_ms(a, b))] += gap_ms(a, b)
-    return by_band
-
-
-def make_leg(mode: Pace, run: Sequence[Fix]) -> Leg:
-    """Describe the leg of two or more vertices."""
-    by_band = time_by_band(run)
-    return Leg(
-        mode=mode.word,
-        confidence=100 if mode.by_hand else confidence(mode.word, by_band),
-        started_ms=run[0].time_ms,
-        ended_ms=run[-1].time_ms,
-        length_mm=sum(link_mm(a, b) for a, b in recorded_links(run)),
-        moving_ms=sum(by_band[1:]),
-        by_hand=mode.by_hand,
-    )
-
-
-def band(length_mm: int, time_ms: int) -> int:
-    """Return the band of the speed of a hop."""
-    if time_ms == 0:
-        return 0
-    return max(number for number, from_dm_s in enumerate(BANDS_DM_S) if 10 * length_mm >= from_dm_s * time_ms)
-
-
-def mode_by_speed(pace: str, by_band: Sequence[int]) -> str:
-    """Return the mode of a leg that spent so many ms in each band."""
-    whole_ms, moving_ms = sum(by_band), sum(by_band[1:])
-    if pace == "still" and 100 * by_band[0] >= 50 * whole_ms:
-        return "stationary"
-    if pace == "walking":
-        return "walk"
-    top = next(top for top in range(1, len(by_band)) if 100 * sum(by_band[1 : top + 1]) >= 90 * moving_ms)
-    if top == 2:
-        return "run" if 100 * by_band[2] >= 70 * moving_ms else "cycle"
-    if top == 4:
-        is_boat = whole_ms >= 30 * MINUTE_MS and 100 * (by_band[3] + by_band[4]) >= 95 * whole_ms
-        return "boat" if is_boat else "drive"
-    return {1: "walk", 3: "cycle", 5: "drive", 6: "train", 7: "fly"}[top]
-
-
-def confidence(mode: str, by_band: Sequence[int]) -> int:
-    """Return how sure it is that this is the mode, in percent."""
-    bands, at_best = MODES[mode]
-    all_ms = sum(by_band) if mode == "stationary" else sum(by_band[1:])
-    return sum(by_band[number] for number in bands) * at_best // all_ms if all_ms else 0
-
-
-def mode_of(legs: Sequence[Leg]) -> str:
-    """Return the mode of the track of these legs."""
-    others = [leg for leg in legs if leg.mode != "stationary"] or legs
-    by_mode: dict[str, int] = {}
-    for leg in others:
-        by_mode[leg.mode] = by_mode.get(leg.mode, 0) + leg.ended_ms - leg.started_ms
-    return max(by_mode, key=lambda mode: by_mode[mode])  # the first of equals
 
 
 # Edits

@@ -51,11 +51,11 @@ class Dwelling(NamedTuple):
     at_rest: set[int]
 
 
-def cells_of(fixes: Sequence[Fix]) -> list[Cell]:
+def cells_of(fixes: Sequence[Fix], cell_ms: int = 20 * SECOND_MS) -> list[Cell]:
     """Return the cells of one device, also vague ones."""
     cells = []
     part = 0
-    for _, group in groupby(range(len(fixes)), key=lambda n: fixes[n].time_ms // (20 * SECOND_MS)):
+    for _, group in groupby(range(len(fixes)), key=lambda n: fixes[n].time_ms // cell_ms):
         numbers = list(group)
         first, last = fixes[numbers[0]], fixes[numbers[-1]]
         if numbers[0] > 0 and gap_ms(fixes[numbers[0] - 1], first) > SILENCE_MS:

@@ -91,7 +91,7 @@ def tracks(store: Store) -> list[Track]:
     legs: dict[str, list[Leg]] = {}
     for row in rows:
         values = {name: row[name] for name in Leg._fields}
-        legs.setdefault(row["track_id"], []).append(Leg(**values | {"by_hand": bool(row["by_hand"])}))
+        legs.setdefault(row["track_id"], []).append(Leg(**values))
     found = []
     for batch in store.read_tracks():
         batch = batch.astype(object).where(batch.notna(), None)
@@ -173,7 +173,7 @@ def whole(points: Iterable[Point], rules: Settings, edits: Iterable[Edit] = ()) 
     legs_of: dict[str, list[Leg]] = {}
     for row in legs.to_dict("records"):
         values = {name: row[name] for name in Leg._fields}
-        legs_of.setdefault(row["track_id"], []).append(Leg(**values | {"by_hand": bool(row["by_hand"])}))
+        legs_of.setdefault(row["track_id"], []).append(Leg(**values))
     by_key = {(one.time_ms, one.lon, one.lat): one for one in known}
     return Whole(
         [
