@@ -7,8 +7,8 @@ once, with no chunks, segments, seams or database. Nothing here may be made fast
 plain.
 
 `reference_words` says what words mean, `reference_noise` is section 1, `reference_dwelling` and `reference_stays` are
-section 2, `reference_motion`, `reference_pace` and `reference_legs` are section 6 with the lengths of section 5, and this
-module is the rest.
+section 2, `reference_motion`, `reference_pace` and `reference_legs` are section 6 with the lengths of section 5, and
+this module is the rest.
 
 Times are integer ms. The length of a link is its WGS84 geodesic in metres times 1000, a float64 product, then
 rounded half away from zero to integer mm; altitudes become integer cm in the same way. From there on all
@@ -30,7 +30,7 @@ from fractions import Fraction
 from itertools import groupby, pairwise
 
 from tests.reference_altitudes import cleaned_altitudes
-from tests.reference_legs import Leg, Pace, legs_of, mode_of
+from tests.reference_legs import Leg, Pace, legs_of
 from tests.reference_motion import links_of
 from tests.reference_noise import fixes_and_noise
 from tests.reference_pace import paces_of_points
@@ -269,8 +269,8 @@ def add_tracks(
             own = [n for n in part if n not in of_stays and not (number > 0 and n == part[0])]
             if len(part) > 1:
                 run = [fixes[n] for n in part]
-                legs = legs_of(run, [paces[n] for n in part], [links[n] for n in part], rules.unused_modes)
-                line.tracks.append(make_track(reason, run, legs, len(own), rules))
+                legs, mode = legs_of(run, [paces[n] for n in part], [links[n] for n in part], rules.unused_modes)
+                line.tracks.append(make_track(reason, run, legs, mode, len(own), rules))
             else:
                 line.leftover += [fixes[n].point for n in own]
 
@@ -299,7 +299,7 @@ def midnights(fixes: Sequence[Fix], rules: Settings, freed: Set[int]) -> dict[in
 # What is counted
 
 
-def make_track(reason: str, run: Sequence[Fix], legs: tuple[Leg, ...], own: int, rules: Settings) -> Track:
+def make_track(reason: str, run: Sequence[Fix], legs: tuple[Leg, ...], mode: str, own: int, rules: Settings) -> Track:
     """Describe the track of two or more vertices, so many of which are points of its own."""
     first, last = run[0], run[-1]
     altitudes = [fix.altitude_cm for fix in run if fix.altitude_cm is not None]
@@ -328,7 +328,7 @@ def make_track(reason: str, run: Sequence[Fix], legs: tuple[Leg, ...], own: int,
         elevation_min_cm=min(altitudes) if altitudes else None,
         elevation_max_cm=max(altitudes) if altitudes else None,
         break_reason=reason,
-        mode=mode_of(legs),
+        mode=mode,
         legs=legs,
         path=cut_path([(fix.lon, fix.lat) for fix in run]),
     )

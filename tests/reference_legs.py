@@ -42,7 +42,7 @@ SHORTEST_MINUTES = {"stationary": 10, "boat": 10, "fly": 5, "drive": 2, "walk": 
 
 
 class Leg(NamedTuple):
-    """A part of a track."""
+    """A part of a track, as it is stored."""
 
     mode: str
     confidence: int
@@ -189,8 +189,8 @@ def is_absurd(stretch: Stretch, mode: str) -> bool:
 
 def legs_of(
     run: Sequence[Fix], paces: Sequence[Pace], links: Sequence[Link | None], unused: Sequence[str]
-) -> tuple[Leg, ...]:
-    """Tile a track by legs."""
+) -> tuple[tuple[Leg, ...], str]:
+    """Tile a track by legs, and return them with its mode."""
     stretches = stretches_of(run, paces, links)
     names = [named(stretch, unused) for stretch in stretches]
     parts = [[n] for n in range(len(stretches))]
@@ -226,7 +226,8 @@ def legs_of(
         n = min(no_legs, key=lambda n: all_ms(parts[n]))  # the first of equals
         a = max(n - 1, 0)
         parts = united([*parts[:a], parts[a] + parts[a + 1], *parts[a + 2 :]])
-    return tuple(make_leg(name_of(part), [stretches[n] for n in part], run) for part in parts)
+    legs = tuple(make_leg(name_of(part), [stretches[n] for n in part], run) for part in parts)
+    return legs, mode_of([leg.mode for leg in legs], [all_ms(part) for part in parts])
 
 
 def make_leg(name: Named, stretches: Sequence[Stretch], run: Sequence[Fix]) -> Leg:
@@ -252,10 +253,10 @@ def confidence(name: Named, by_band: Sequence[int]) -> int:
     return max(by_speed, 90) if name.source == "file" else by_speed
 
 
-def mode_of(legs: Sequence[Leg]) -> str:
-    """Return the mode of the track of these legs."""
-    others = [leg for leg in legs if leg.mode != "stationary"] or legs
+def mode_of(modes: Sequence[str], times_ms: Sequence[int]) -> str:
+    """Return the mode of the track of legs with these modes and times."""
     by_mode: dict[str, int] = {}
-    for leg in others:
-        by_mode[leg.mode] = by_mode.get(leg.mode, 0) + leg.ended_ms - leg.started_ms
-    return max(by_mode, key=lambda mode: by_mode[mode])  # the first of equals
+    for mode, ms in zip(modes, times_ms, strict=True):
+        by_mode[mode] = by_mode.get(mode, 0) + ms
+    others = [mode for mode in by_mode if mode != "stationary"] or modes
+    return max(others, key=lambda mode: by_mode[mode])  # the first of equals

@@ -44,8 +44,8 @@ def links_of(fixes: Sequence[Fix], rules: Settings) -> list[Link | None]:
     cells = cells_of(fixes)
     plain_mm = plain_lengths(fixes)
     fine_mm = fine_lengths(fixes, plain_mm)
-    has_fine_cells = any(cell.last > cell.first for cell in cells_of(fixes, 5 * SECOND_MS))
-    noisy = [has_fine_cells and is_noisy(cells, n, plain_mm, fine_mm) for n in range(len(cells))]
+    together = [n for cell in cells_of(fixes, 5 * SECOND_MS) if cell.last > cell.first for n in (cell.first, cell.last)]
+    noisy = [is_noisy(cells, n, plain_mm, fine_mm, together) for n in range(len(cells))]
     of_cell = {n: number for number, cell in enumerate(cells) for n in range(cell.first, cell.last + 1)}
     chosen_mm = [fine_mm[n] if noisy[of_cell[n]] else plain_mm[n] for n in range(len(fixes))]
     jittery = [is_jittery(cells, n, chosen_mm) for n in range(len(cells))]
@@ -62,10 +62,7 @@ def links_of(fixes: Sequence[Fix], rules: Settings) -> list[Link | None]:
             band = band_of(plain_mm[n] / ms)
             links.append(Link(ms, length_mm, band > 0, band, False, 0, at_sea))
             continue
-        if noisy[k] or is_jitter:
-            moves = link_speed(cells, k) >= 0.5
-        else:
-            moves = 2 * plain_mm[n] >= ms
+        moves = link_speed(cells, k) >= 0.5 if noisy[k] or is_jitter else 2 * plain_mm[n] >= ms
         band = max(1, band_of(link_speed(cells, k))) if moves else 0
         links.append(Link(ms, length_mm, moves, band, is_unsteady(cells, k), straightness(cells, k), at_sea))
     return links
@@ -146,10 +143,17 @@ def way_mm(cells: Sequence[Cell], ends: tuple[int, int], lengths_mm: Sequence[in
     return to_mm - from_mm
 
 
-def is_noisy(cells: Sequence[Cell], k: int, plain_mm: Sequence[int], fine_mm: Sequence[int]) -> bool:
-    """Tell whether the links to the points of a cell have their fine lengths."""
+def is_noisy(
+    cells: Sequence[Cell], k: int, plain_mm: Sequence[int], fine_mm: Sequence[int], together: Sequence[int]
+) -> bool:
+    """Tell whether the links to the points of a cell have their fine lengths.
+
+    `together` are points that share their fine cell with another one.
+    """
     ends = chord(cells, k, 25 * SECOND_MS)
-    return ends is not None and 100 * way_mm(cells, ends, fine_mm) < 95 * way_mm(cells, ends, plain_mm)
+    if ends is None or not any(cells[ends[0]].first <= n <= cells[ends[1]].last for n in together):
+        return False
+    return 100 * way_mm(cells, ends, fine_mm) < 95 * way_mm(cells, ends, plain_mm)
 
 
 def is_jittery(cells: Sequence[Cell], k: int, lengths_mm: Sequence[int]) -> bool:

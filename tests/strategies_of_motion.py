@@ -1,4 +1,4 @@
-"""Hypothesis strategies: journeys of one device at the speeds of every mode, with jitter, stops, pauses and activities."""
+"""Strategies for Hypothesis: journeys at the speeds of every mode, with jitter, stops, pauses and activities."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
@@ -16,7 +16,12 @@ from tests.effort import examples
 from tests.reference import Point, Track
 from tests.strategies_of_motion import journeys, modes_by_hand, plain_settings, usual_settings
 
-slow = hypothesis.settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
+slow = hypothesis.settings(
+    max_examples=examples(8),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 
 
 def motion(tracks: Sequence[Track]) -> list[tuple[object, ...]]:
