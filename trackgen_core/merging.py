@@ -639,7 +639,8 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     Returns
     -------
     DataFrame
-        `chain`, the time of all links in `ms`, and the columns of `LEG_DTYPES` without `track_id`, in the order of time.
+        `chain`, the time of all links in `ms`, and the columns of `LEG_DTYPES` without `track_id`, in the order of
+        time.
     """
     before_ms = np.append(0, segments["last_ms"].to_numpy()[:-1])[: len(segments)]
     joined = seams.reason == NO_BREAK
