@@ -1,12 +1,14 @@
-"""KML: the fixes of every `gx:Track`, and Points of placemarks with a TimeStamp. Lines and areas have no times.
+"""KML: the fixes of every `gx:Track`, and Points of placemarks with a TimeStamp, or at the begin of their TimeSpan.
 
-A track names all its times before its first place. They are held until their places come, in eight bytes each.
+Lines and areas have no times. A track names all its times before its first place. They are held until their places
+come, in eight bytes each.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 from xml.parsers import expat
 
@@ -17,18 +19,29 @@ from numpy.typing import NDArray
 
 from trackgen_core.readers import columns
 from trackgen_core.readers.columns import make_frame, parse_numbers, parse_times, to_texts
-from trackgen_core.readers.sources import NoFixes, Source
-from trackgen_core.readers.xml import MAX_TEXT_PIECES, local_name, parse, root_name
+from trackgen_core.readers.sources import NoFixes, Source, UnreadableFile
+from trackgen_core.readers.xml import (
+    MAX_DEPTH,
+    MAX_TEXT_PIECES,
+    Document,
+    local_name,
+    parse,
+    root_name,
+    too_deep,
+)
 
 ROOT: Final = "kml"
 
 TIMELESS: Final = ("Point", "LineString", "Polygon")
+TIMED: Final = "TimeStamp"
+"""What counts placemarks that have a line or an area, and a time."""
 
 _TEXTS: Final = {
     ("Track", "when"),
     ("Track", "coord"),
     ("Track", "altitudeMode"),
     ("TimeStamp", "when"),
+    ("TimeSpan", "begin"),
     ("Point", "coordinates"),
     ("Point", "altitudeMode"),
 }
@@ -48,23 +61,33 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
     times = _Queue(lambda texts: parse_times(to_texts(texts)))
     places = _Queue(_parse_places)
     timeless: Counter[str] = Counter()
-    found = 0
-    for _ in parse(source, "KML", ROOT, lambda parser: _collect(parser, times.texts, places.texts, timeless)):
-        times.settle(columns.BATCH_ROWS)
-        places.settle(columns.BATCH_ROWS)
-        while min(len(times), len(places)) >= columns.BATCH_ROWS:
-            found += columns.BATCH_ROWS
-            yield _frame(times.take(columns.BATCH_ROWS), places.take(columns.BATCH_ROWS))
-    if rest := len(times):
+    error: UnreadableFile | None = None
+    found = False
+    try:
+        for _ in parse(source, "KML", ROOT, partial(_collect, times=times.texts, places=places.texts, shapes=timeless)):
+            times.settle(columns.BATCH_ROWS)
+            places.settle(columns.BATCH_ROWS)
+            while min(len(times), len(places)) >= columns.BATCH_ROWS:
+                found = True
+                yield _frame(times.take(columns.BATCH_ROWS), places.take(columns.BATCH_ROWS))
+    except UnreadableFile as broken:
+        error = broken
+    while rest := min(len(times), len(places), columns.BATCH_ROWS):
+        found = True
         yield _frame(times.take(rest), places.take(rest))
-    elif not found:
-        shapes = ", ".join(f"{count} {shape}" for shape, count in timeless.items())
-        has = (
-            f"none of its shapes has a TimeStamp ({shapes})"
-            if shapes
-            else "it holds no gx:Track and no Point with a TimeStamp"
-        )
-        raise NoFixes(source.path, f"no fixes: {has}; export it as GPX, or as KML with gx:Track")
+    if error:
+        raise error
+    if not found:
+        raise NoFixes(source.path, f"no fixes: {_why_none(timeless)}; export it as GPX, or as KML with gx:Track")
+
+
+def _why_none(shapes: Counter[str]) -> str:
+    if not shapes:
+        return "it holds no gx:Track and no Point with a TimeStamp"
+    named = ", ".join(f"{count} {shape}" for shape, count in shapes.items() if shape != TIMED)
+    if shapes[TIMED]:
+        return f"one TimeStamp is no time for each point of a line ({named})"
+    return f"none of its shapes has a TimeStamp ({named})"
 
 
 class _Queue:
@@ -110,33 +133,42 @@ def _frame(times: NDArray[np.int64], places: NDArray[np.float64]) -> pd.DataFram
 
 
 def _collect(
-    parser: expat.XMLParserType, times: list[str | None], places: list[str | None], timeless: Counter[str]
+    parser: expat.XMLParserType,
+    document: Document,
+    times: list[str | None],
+    places: list[str | None],
+    shapes: Counter[str],
 ) -> None:
-    """Set handlers that append the time and the place of every fix to these lists, and count shapes without times."""
+    """Set handlers that append the time and the place of every fix to these lists, and count shapes."""
     path = [ROOT]
     text_level = 0  # of the element whose text is being collected, 0 if there is none
     pieces: list[str] = []
     above_sea = True
     lead = 0  # how many more times than places the track has named so far
     moment: str | None = None
-    place: str | None = None
+    points: list[str] = []
+    is_line = False
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal text_level, above_sea, lead, moment, place
+        nonlocal text_level, above_sea, lead, moment, is_line
         name = local_name(name) if ":" in name else name
         parent = path[-1]
         path.append(name)
+        if len(path) > MAX_DEPTH:
+            raise too_deep(parser, document)
         if (parent, name) in _TEXTS:
             if not text_level:
                 text_level = len(path)
                 parser.CharacterDataHandler = characters
         elif name == "Placemark":
-            moment = place = None
+            moment, is_line = None, False
+            points.clear()
         elif name == "Track":
             above_sea, lead = True, 0
         elif name in TIMELESS:
             above_sea = True
-            timeless[name] += 1
+            is_line |= name != "Point"
+            shapes[name] += 1
 
     def characters(data: str) -> None:
         if len(pieces) < MAX_TEXT_PIECES:
@@ -153,20 +185,24 @@ def _collect(
         elif name == "Track":
             places.extend([None] * lead)
             times.extend([None] * -lead)
-        elif name == "Placemark" and place is not None and moment is not None:
-            times.append(moment)
-            places.append(place)
+        elif name == "Placemark" and moment is not None:
+            times.extend([moment] * len(points))
+            places.extend(points)
+            shapes[TIMED] += is_line
         path.pop()
+        if not path:
+            document.depth = 0
 
     def use(parent: str, name: str, text: str) -> None:
-        nonlocal above_sea, lead, moment, place
+        nonlocal above_sea, lead, moment
         if name == "altitudeMode":
             above_sea = text.strip() == "absolute"
-        elif parent == "TimeStamp":
+        elif parent in ("TimeStamp", "TimeSpan"):
             # That of a view, or of a folder, says nothing about the placemark.
             moment = text if path[-3] == "Placemark" else moment
         elif parent == "Point":
-            place = seen_from_above(text) if path[-3] == "Placemark" else place
+            if path[-3] in ("Placemark", "MultiGeometry"):
+                points.append(seen_from_above(text))
         elif name == "when":
             times.append(text)
             lead += 1
