@@ -72,14 +72,14 @@ def recognises(text: str, path: str) -> bool:
     is not.
     """
     header = _find_header(islice(re.split(r"\r\n?|\n", text), MAX_PREAMBLE_LINES))
-    if header is None or _CONTROL.search(header.text):
+    if header and _CONTROL.search(header.text):
         return False
     name = path.lower()
     for suffix in _PACKED:
         name = name.removesuffix(suffix)
     if name.endswith((".csv", ".tsv")):
         return True
-    if len(header.names) < len(NEEDED):
+    if header is None or len(header.names) < len(NEEDED):
         return False
     return len(find_columns(tuple(header.names)).keys() & set(NEEDED)) >= 2 or _is_row(header.names)
 
