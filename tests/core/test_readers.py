@@ -308,7 +308,10 @@ def test_csv_a_nul_becomes_something_a_database_can_store(tmp_path: Path) -> Non
     ("content", "expected"),
     [
         ("name,lon,lat\na,1,2\n", "line 1: the header has no column for time (timestamp, time, datetime, ts, …)"),
-        ("ts,foo\n1,2\n", "no column for lon (lon, longitude, lng, long, …) and lat (lat, latitude, y, gpslatitude, …)"),
+        (
+            "ts,foo\n1,2\n",
+            "no column for lon (lon, longitude, lng, long, …) and lat (lat, latitude, y, gpslatitude, …)",
+        ),
         ("foo\n", "it has: foo"),
         ("\n1714557600,8,50\n1714557601,8,50\n", "line 2: no header, this line is data"),
         ("2024-05-01T10:00:00Z,8,50\n", "line 1: no header, this line is data"),
@@ -844,7 +847,8 @@ def test_zip_that_cannot_be_read(tmp_path: Path) -> None:
         ("a.txt", b"2024-05-01T10:00:00Z,8,50\n", "csv"),
         ("a.txt", b"Dear all, at this time, nothing.\n", None),
         ("a.csv", b"amount;text\n1;2\n", "csv"),
-        ("a.csv", b"ts,lon,lat\n\0\1\2", None),
+        ("a.csv", b"ts,lon,lat\n\0\1\2", "csv"),
+        ("a.csv", b"ts,lon\0,lat\n1,2,3\n", None),
         ("a.csv", b"\x8f\x02,\x1c\xee", None),
         ("a.xml", b"<?xml version='1.0'?><svg></svg>", None),
         ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None),

@@ -11,6 +11,7 @@ To add a format, write a module with `read(source)` and a test of its first byte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -52,9 +53,6 @@ __all__ = [
 ]
 
 SNIFF_BYTES: Final = 1 << 16
-
-TEXT_BYTES: Final = 256
-"""A text has no NUL among so many first characters. Further on, a logger that lost its power may have left some."""
 
 
 class _Format(NamedTuple):
@@ -118,7 +116,8 @@ def _recognise(head: bytes, path: str) -> str | None:
         if format.of_bytes and format.of_bytes(head):
             return name
     text = head.decode(encoding_of(head), LATIN_1)
-    if "\0" in text[:TEXT_BYTES]:
+    # The first line of a text has no NUL. Further on, a logger that lost its power may have left some.
+    if "\0" in re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]:
         return None
     for name, format in _FORMATS.items():
         if format.of_text and format.of_text(text):

@@ -182,6 +182,10 @@ def _tar_members(source: Source, path: Path | None) -> Iterator[Source]:
                     member.size,
                     source.options,
                 )
+        # What it cannot read, tarfile takes for the end.
+        file.seek(archive.offset)
+        if any(file.read(HEAD_BYTES)):
+            raise tarfile.ReadError(f"no header at byte {archive.offset}")
 
 
 def _open_tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
