@@ -19,7 +19,7 @@ from timing import take_turns
 
 from trackgen_core.home import open_store
 from trackgen_core.importing import add_points
-from trackgen_core.points import MS_PER_DAY, POINT_DTYPES, now_ms
+from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_dagster import tags
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import open_instance
@@ -60,7 +60,7 @@ def add_work(first_day: int) -> None:
         points = pd.DataFrame(
             {"user": f"user{user}", "device": "", "time_ms": days * MS_PER_DAY, "lon": 8.0, "lat": 47.0}
         )
-        add_points(store, points.assign(altitude=0.0, accuracy=0.0, speed=0.0).astype(POINT_DTYPES))
+        add_points(store, points.assign(altitude=0.0, accuracy=0.0, speed=0.0))
     store.database.close()
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from trackgen_core.points import POINT_DTYPES
+from trackgen_core.points import FILE_FACTS, completed
 
 DEVICES: Final = ("bike", "phone", "watch")
 START_MS: Final = 1_546_300_800_000
@@ -33,20 +33,20 @@ def make_points(n: int, seed: int = 20_240_229) -> pd.DataFrame:
     counts = [len(part) for part in np.array_split(np.arange(n), len(DEVICES))]
     parts = [_make_device(count, device, rng) for device, count in zip(DEVICES, counts, strict=True)]
     points = pd.concat(parts, ignore_index=True).assign(user="ada")
-    return points[list(POINT_DTYPES)].astype(POINT_DTYPES)
+    return completed(points)
 
 
 def as_stored(points: pd.DataFrame) -> pd.DataFrame:
     """Return points as `Store.read_points` delivers them: numbers instead of names, in the order of the key."""
     device_id = points["device"].map({device: number for number, device in enumerate(DEVICES, 1)})
     stored = points.assign(device_id=device_id.astype("int64"))
-    return stored[["device_id", "time_ms", "lon", "lat", "altitude", "accuracy"]]
+    return stored[["device_id", "time_ms", "lon", "lat", "altitude", "accuracy", *FILE_FACTS]]
 
 
 def write_csv(points: pd.DataFrame, path: Path) -> None:
     """Write points as a CSV that `trackgen import` reads."""
     times = pd.to_datetime(points["time_ms"], unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%S.%f").str[:-3] + "Z"
-    points.assign(timestamp=times).drop(columns=["time_ms", "user"]).to_csv(path, index=False)
+    points.assign(timestamp=times).drop(columns=["time_ms", "user", *FILE_FACTS]).to_csv(path, index=False)
 
 
 def _make_device(n: int, device: str, rng: np.random.Generator) -> pd.DataFrame:

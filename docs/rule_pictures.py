@@ -21,7 +21,7 @@ from trackgen_core.database import Database
 from trackgen_core.generation import make_segments, make_tracks, plan
 from trackgen_core.importing import add_points
 from trackgen_core.paths import decode_path
-from trackgen_core.points import MS_PER_DAY, POINT_DTYPES
+from trackgen_core.points import MS_PER_DAY
 from trackgen_core.store import Store
 from trackgen_core.timeline import timeline
 
@@ -74,7 +74,7 @@ def make(fixes: Sequence[Fix], **settings: object) -> Made:
             "accuracy": accuracy,
             "speed": np.nan,
         }
-    ).astype(POINT_DTYPES)
+    )
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Database(f"sqlite:///{folder}/trackgen.db"))
         if settings:

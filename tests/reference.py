@@ -71,6 +71,12 @@ class Point(NamedTuple):
     lat: float
     altitude: float | None = None
     accuracy: float | None = None
+    seq: int = 0
+    """Its place among the points of one time stamp in its file."""
+    pause: int = 0
+    """1: the recording was stopped on purpose before it."""
+    activity: int = 0
+    """How somebody moved, by the file: a place in `ACTIVITIES` of the product, 0 where unknown."""
 
 
 class Edit(NamedTuple):
@@ -182,17 +188,26 @@ def timeline(
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
-    """Return the points in the order of (user, device, time, lon, lat), each of these keys once.
+    """Return the points in the order of (user, device, time, seq, lon, lat), each key (without seq) once.
 
-    Where one key came with several altitudes, a known one beats an unknown one, and the larger of two stands; and
-    so it is, independently, with accuracies.
+    Where one key came several times, the smallest seq stands, the largest pause and the largest activity; of altitudes,
+    a known one beats an unknown one, and the larger of two stands; and so it is, independently, with accuracies.
     """
-    known: dict[tuple[str, str, int, float, float], tuple[float | None, float | None]] = {}
-    for user, device, time_ms, lon, lat, altitude, accuracy in points:
-        key = (user, device, time_ms, float(lon) + 0.0, float(lat) + 0.0)  # -0.0 + 0.0 is 0.0
-        before = known.get(key, (None, None))
-        known[key] = (larger(before[0], altitude), larger(before[1], accuracy))
-    return [Point(*key, *known[key]) for key in sorted(known)]
+    known: dict[tuple[str, str, int, float, float], Point] = {}
+    for point in points:
+        key = (point.user, point.device, point.time_ms, float(point.lon) + 0.0, float(point.lat) + 0.0)  # no -0.0
+        before = known.get(key, point)
+        known[key] = Point(
+            *key,
+            larger(before.altitude, point.altitude),
+            larger(before.accuracy, point.accuracy),
+            min(before.seq, point.seq),
+            max(before.pause, point.pause),
+            max(before.activity, point.activity),
+        )
+    return sorted(
+        known.values(), key=lambda point: (point.user, point.device, point.time_ms, point.seq, point.lon, point.lat)
+    )
 
 
 def larger(a: float | None, b: float | None) -> float | None:

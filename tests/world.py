@@ -12,7 +12,7 @@ from trackgen_core.database import Database
 from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
 from trackgen_core.importing import add_points
 from trackgen_core.paths import decode_path
-from trackgen_core.points import MS_PER_DAY, POINT_DTYPES
+from trackgen_core.points import MS_PER_DAY, completed
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
@@ -27,8 +27,7 @@ def open_store(folder: Path) -> Store:
 
 
 def frame(points: Iterable[Point]) -> pd.DataFrame:
-    columns = pd.DataFrame(points, columns=Point._fields)
-    return columns.assign(speed=float("nan")).astype(POINT_DTYPES)
+    return completed(pd.DataFrame(points, columns=Point._fields).assign(speed=float("nan")))
 
 
 def add(store: Store, points: Iterable[Point]) -> int:

@@ -55,11 +55,13 @@ FETCH_AT_ONCE: Final = 1_000
 TEMP_TABLES: Final = (
     # The file being imported, one row a point, under a number for its (user, device).
     "incoming (owner INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
-    "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION)",
+    "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, "
+    "seq SMALLINT, pause SMALLINT, activity SMALLINT)",
     "owners (owner INTEGER PRIMARY KEY, device_id INTEGER)",
     # What of it is not in `points` yet, or says more than what is.
     "fresh (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
-    "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, is_new INTEGER)",
+    "altitude DOUBLE PRECISION, accuracy DOUBLE PRECISION, speed DOUBLE PRECISION, "
+    "seq SMALLINT, pause SMALLINT, activity SMALLINT, is_new INTEGER)",
     # What an import would add that only says what it would do.
     "foreseen (device_id INTEGER, time_ms BIGINT, lon DOUBLE PRECISION, lat DOUBLE PRECISION, "
     "PRIMARY KEY (device_id, time_ms, lon, lat))",

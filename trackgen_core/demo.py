@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyproj import Geod
 
-from trackgen_core.points import MS_PER_DAY, POINT_DTYPES, day_number
+from trackgen_core.points import FILE_FACTS, MS_PER_DAY, completed, day_number
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +45,7 @@ INDOORS: Final = 3.0
 """How many times worse positions are under a roof."""
 REPEATED_SHARE: Final = 0.002
 """Share of fixes that a device reports twice for one instant, a little apart."""
+MEASURED: Final = ("time_ms", "lon", "lat", "altitude", "accuracy", "speed")
 UNKNOWN_SHARE: Final = 0.02
 """Share of altitudes, accuracies and speeds that a device leaves out."""
 M_PER_DEGREE: Final = 111_320.0
@@ -421,10 +422,10 @@ def demo_history(seed: int = 7) -> pd.DataFrame:
             order = np.lexsort((lat, lon, time_ms))
             order = order[time_ms[order] < END_MS]
             frame = pd.DataFrame({"user": user, "device": device}, index=range(len(order)))
-            for name, column in zip(list(POINT_DTYPES)[2:], columns, strict=True):
+            for name, column in zip(MEASURED, columns, strict=True):
                 frame[name] = column[order]
             # What is repeated to the last digit is one point, and would only be counted as a duplicate on import.
-            frames.append(frame.drop_duplicates(["time_ms", "lon", "lat"]).astype(POINT_DTYPES))
+            frames.append(completed(frame.drop_duplicates(["time_ms", "lon", "lat"])))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -448,7 +449,7 @@ def write_demo(folder: Path, seed: int = 7) -> list[Path]:
     paths = []
     for (user, device), points in demo_history(seed).groupby(["user", "device"], sort=True):
         times = np.datetime_as_string(points["time_ms"].to_numpy().astype("datetime64[ms]"), unit="ms")
-        rows = points.drop(columns="time_ms")
+        rows = points.drop(columns=["time_ms", *FILE_FACTS])
         rows.insert(2, "timestamp", [f"{time}Z" for time in times])
         paths.append(folder / f"{user}-{device}.csv")
         rows.to_csv(paths[-1], index=False, lineterminator="\n", encoding="utf-8")

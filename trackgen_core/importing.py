@@ -23,7 +23,7 @@ from trackgen_core.database import (
     make_months,
     writing,
 )
-from trackgen_core.points import MS_PER_DAY, validate
+from trackgen_core.points import FILE_FACTS, MS_PER_DAY, TieCounter, completed, validate
 from trackgen_core.readers import (
     NoFixes,
     Options,
@@ -202,9 +202,10 @@ class Incoming:
             empty(connection, "incoming")
 
     def add(self, points: pd.DataFrame) -> None:
-        """Collect valid points. Of the same point, a known value beats an unknown one, and a larger one a smaller one:
-        so the order of arrival cannot matter.
+        """Collect valid points. Of the same point, a known value beats an unknown one, and a larger one a smaller one,
+        but the smallest `seq` stands: so the order of arrival cannot matter.
         """  # noqa: D205
+        points = completed(points)
         owners = points[["user", "device"]]
         codes = owners.groupby(["user", "device"], sort=False).ngroup()  # counted as `drop_duplicates` orders them
         pairs = owners.drop_duplicates().itertuples(index=False, name=None)
@@ -213,6 +214,7 @@ class Incoming:
         columns["time_ms"] = points["time_ms"]
         # There is no minus zero, which some databases keep and others do not.
         columns |= {name: points[name] + 0.0 for name in ("lon", "lat", *VALUE_COLUMNS)}
+        columns |= {name: points[name] for name in FILE_FACTS}
         with self.connection.begin():
             bulk_insert(self.connection, "incoming", columns)
         self.collected += len(points)
@@ -311,11 +313,11 @@ def _import_source(
 ) -> None:
     assert file.format is not None
     with nullcontext(forecast.connection) if forecast else store.database.engine.connect() as connection:
-        incoming = Incoming(store, connection)
+        incoming, ties = Incoming(store, connection), TieCounter()
         for rows in _readable_rows(source, file):
             owned = _with_owner(rows, source, user, device)
             valid = validate(owned)
-            incoming.add(valid.points)
+            incoming.add(ties.count(valid.points))
             file.read += len(rows)
             file.rejected += valid.rejected.total()
             file.reasons += valid.rejected
@@ -373,21 +375,27 @@ def _with_owner(rows: pd.DataFrame, source: Source, user: str | None, device: st
     )
 
 
-def _larger(name: str, one: str, other: str) -> str:
+def _merged(name: str, one: str, other: str) -> str:
+    """Return what stands of a value that came twice; the databases have no function for it in common."""
     one, other = f"{one}.{name}", f"{other}.{name}"
-    return f"CASE WHEN {one} IS NULL OR {other} > {one} THEN {other} ELSE {one} END"
+    return f"CASE WHEN {one} IS NULL OR {other} {'<' if name == 'seq' else '>'} {one} THEN {other} ELSE {one} END"
 
 
+MERGED: Final = (*VALUE_COLUMNS, *FILE_FACTS)
+"""What may differ where the same point comes twice."""
+
+_COLUMNS: Final = ", ".join(("device_id", *COORDINATES, *MERGED))
+_SELECTED: Final = ", ".join(("o.device_id", *(f"i.{name}" for name in (*COORDINATES, *MERGED))))
+_FOLDED: Final = ", ".join(f"{'min' if name == 'seq' else 'max'}({name}) AS {name}" for name in MERGED)
 _GROUPED: Final = f"""
-    (SELECT owner, {", ".join(COORDINATES)}, {", ".join(f"max({name}) AS {name}" for name in VALUE_COLUMNS)}
-     FROM incoming GROUP BY owner, {", ".join(COORDINATES)}) AS i
+    (SELECT owner, {", ".join(COORDINATES)}, {_FOLDED} FROM incoming GROUP BY owner, {", ".join(COORDINATES)}) AS i
     JOIN owners AS o USING (owner)
     """
-_IS_BETTER: Final = " OR ".join(f"{_larger(name, 'p', 'i')} IS DISTINCT FROM p.{name}" for name in VALUE_COLUMNS)
+_IS_BETTER: Final = " OR ".join(f"{_merged(name, 'p', 'i')} IS DISTINCT FROM p.{name}" for name in MERGED)
 _ADD_NEW: Final = f"""
     WITH added AS (
-        INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
-        SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed FROM {_GROUPED}
+        INSERT INTO points ({_COLUMNS})
+        SELECT {_SELECTED} FROM {_GROUPED}
         ORDER BY o.device_id, i.time_ms, i.lon, i.lat  -- as they will be read
         ON CONFLICT DO NOTHING RETURNING device_id, time_ms
     )
@@ -396,7 +404,7 @@ _ADD_NEW: Final = f"""
     """
 _IMPROVE_OLD: Final = f"""
     WITH improved AS (
-        UPDATE points AS p SET {", ".join(f"{name} = {_larger(name, 'p', 'i')}" for name in VALUE_COLUMNS)}
+        UPDATE points AS p SET {", ".join(f"{name} = {_merged(name, 'p', 'i')}" for name in MERGED)}
         FROM {_GROUPED}
         WHERE p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
           AND ({_IS_BETTER})
@@ -415,9 +423,8 @@ _FORESEE: Final = f"""
     ON CONFLICT DO NOTHING
     """
 _FIND_FRESH: Final = f"""
-    INSERT INTO fresh (device_id, time_ms, lon, lat, altitude, accuracy, speed, is_new)
-    SELECT o.device_id, i.time_ms, i.lon, i.lat, i.altitude, i.accuracy, i.speed,
-           CASE WHEN p.device_id IS NULL THEN 1 ELSE 0 END
+    INSERT INTO fresh ({_COLUMNS}, is_new)
+    SELECT {_SELECTED}, CASE WHEN p.device_id IS NULL THEN 1 ELSE 0 END
     FROM {_GROUPED}
     LEFT JOIN points AS p
       ON p.device_id = o.device_id AND p.time_ms = i.time_ms AND p.lon = i.lon AND p.lat = i.lat
@@ -425,10 +432,9 @@ _FIND_FRESH: Final = f"""
        OR {_IS_BETTER}
     """
 _ADD_FRESH: Final = f"""
-    INSERT INTO points (device_id, time_ms, lon, lat, altitude, accuracy, speed)
-    SELECT device_id, time_ms, lon, lat, altitude, accuracy, speed FROM fresh WHERE true
+    INSERT INTO points ({_COLUMNS}) SELECT {_COLUMNS} FROM fresh WHERE true
     ON CONFLICT (device_id, {", ".join(COORDINATES)}) DO UPDATE
-    SET {", ".join(f"{name} = {_larger(name, 'points', 'excluded')}" for name in VALUE_COLUMNS)}
+    SET {", ".join(f"{name} = {_merged(name, 'points', 'excluded')}" for name in MERGED)}
     """
 _FRESH_DAYS: Final = f"""
     SELECT user_id, device_id, time_ms / {MS_PER_DAY} AS day, min(time_ms), max(time_ms), sum(is_new)

@@ -13,14 +13,14 @@ import pyarrow as pa
 from trackgen_core.export.columns import STAY_SCHEMA, STAYS, TRACK_SCHEMA, TRACKS, Columns, table
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import Seams, connect, find_chains, make_stays, make_tracks
-from trackgen_core.points import NO_TIME, validate
-from trackgen_core.readers.columns import NAMES, find_columns, make_frame, parse_times, to_texts
+from trackgen_core.points import ACTIVITIES, FILE_FACTS, MAX_SEQ, NO_TIME, TieCounter, in_order, validate
+from trackgen_core.readers.columns import NAMES, find_columns, make_frame, parse_times, to_activities, to_texts
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings, make_settings
 
 VALUES: Final = ("altitude", "accuracy", "speed")
 KEY: Final = ["device_id", "time_ms", "lon", "lat"]
-"""What tells a point from another one, and orders them."""
+"""What tells a point from another one."""
 
 
 class _Way(NamedTuple):
@@ -38,9 +38,10 @@ def tracks(points: pd.DataFrame, settings: Settings | Mapping[str, Any] | None =
     ----------
     points : DataFrame
         Fixes in any order: `timestamp`, `lon`, `lat` (degrees, WGS84), and optionally `user`, `device`, `altitude` and
-        `accuracy` (m), `speed` (m/s). The other names that a CSV file may use (`time`, `longitude` ...) will do, too. A
-        time is a datetime (without a zone it is UTC), a number (s or ms since the epoch), or a text in ISO 8601; what
-        is finer than a ms is cut off.
+        `accuracy` (m), `speed` (m/s), `activity` (a name), `pause` (1: the recording was stopped before the fix). The
+        other names that a CSV file may use (`time`, `longitude` ...) will do, too. A time is a datetime (without a zone
+        it is UTC), a number (s or ms since the epoch), or a text in ISO 8601; what is finer than a ms is cut off. Fixes
+        of a device with the same time are in the order of the rows, or of a column `seq`.
     settings : Settings or mapping, optional
         The rules for all users, or those that differ from the defaults: `{"stop_minutes": 5}`, `{"preset": "strict"}`.
 
@@ -113,14 +114,34 @@ def _fixes(points: pd.DataFrame) -> pd.DataFrame:
         for name in ("lon", "lat", *VALUES)
         if name in named
     }
-    fixes, rejected, ignored = validate(make_frame(_times_ms(named["time"]), **numbers, **names))
+    rows = make_frame(_times_ms(named["time"]), **numbers, **names, **_facts(named))
+    fixes, rejected, ignored = validate(rows.assign(seq=_whole(points["seq"])) if "seq" in points else rows)
     if rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items()))
         warnings.warn(f"{rejected.total():,} of {len(points):,} rows are no fixes: {reasons}", stacklevel=4)
     if ignored:
         values = ", ".join(f"{count:,} of {column}" for column, count in sorted(ignored.items()))
         warnings.warn(f"values that are no measurement are taken for unknown: {values}", stacklevel=4)
-    return fixes
+    return fixes if "seq" in points else TieCounter().count(fixes)
+
+
+def _facts(named: Mapping[str, pd.Series]) -> dict[str, Any]:
+    """Return the pauses and activities of rows: an activity is a name, or a place in `ACTIVITIES`."""
+    facts = {}
+    if "pause" in named:
+        facts["pause"] = np.minimum(_whole(named["pause"]), 1)
+    if "activity" in named:
+        is_code = pd.api.types.is_numeric_dtype(named["activity"].dtype)
+        texts = (None if pd.isna(text) else str(text) for text in named["activity"].tolist())
+        codes = _whole(named["activity"]) if is_code else to_activities(texts)
+        facts["activity"] = np.where(codes < len(ACTIVITIES), codes, 0)
+    return facts
+
+
+def _whole(values: pd.Series) -> IntArray:
+    """Return values as counts, 0 for what is none."""
+    counts: IntArray = pd.to_numeric(values, errors="coerce").fillna(0).clip(0, MAX_SEQ).to_numpy("int64")
+    return counts
 
 
 def _times_ms(times: pd.Series) -> IntArray:
@@ -140,15 +161,17 @@ def _times_ms(times: pd.Series) -> IntArray:
 def _distinct(fixes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return fixes with `device_id`, each once and in their order, and the devices.
 
-    Of the same point, a known value beats an unknown one, and a larger one a smaller one, as in the database.
+    Of the same point, a known value beats an unknown one, a larger one a smaller one, and the smallest `seq` stands, as
+    in the database.
     """
     owner = fixes.groupby(["user", "device"])
     devices = owner.size().index.to_frame(index=False).rename_axis("device_id")
     fixes = fixes.assign(device_id=owner.ngroup()).drop(columns=["user", "device"])
     fixes = fixes.sort_values(KEY, ignore_index=True)
     if fixes.duplicated(KEY).any():
-        fixes = fixes.groupby(KEY, as_index=False)[list(VALUES)].max()
-    return fixes, devices
+        folds = dict.fromkeys((*VALUES, *FILE_FACTS), "max") | {"seq": "min"}
+        fixes = fixes.groupby(KEY, as_index=False).agg(folds)
+    return in_order(fixes), devices
 
 
 def _placed(items: pd.DataFrame, way: _Way, key: str) -> pd.DataFrame:

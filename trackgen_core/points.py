@@ -7,12 +7,15 @@ says; `validate` decides what is kept, so that every format is judged by the sam
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from datetime import UTC, date, datetime
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 MS_PER_MINUTE: Final = 60_000
 MS_PER_DAY: Final = 86_400_000
@@ -35,9 +38,39 @@ POINT_DTYPES: Final = {
     "altitude": "float64",
     "accuracy": "float64",
     "speed": "float64",
+    "seq": "int64",
+    "pause": "int64",
+    "activity": "int64",
 }
 """Columns of a frame of points: time in ms since the epoch (UTC), degrees (WGS84), altitude and accuracy in m,
-speed in m/s; NaN where unknown."""
+speed in m/s; NaN where unknown. Then what their file says of them: their position among points of one time stamp,
+whether the recording was stopped on purpose before (1) or not (0), and a code, a place in `ACTIVITIES`."""
+
+FILE_FACTS: Final = ("seq", "pause", "activity")
+"""Columns that may be missing in the frame of a reader: they are 0 where the file says nothing."""
+
+MAX_SEQ: Final = 32_767
+"""Points of one time stamp beyond so many are not counted on: the database keeps 16 bits."""
+
+ACTIVITIES: Final = ("", "stationary", "walk", "run", "cycle", "drive", "train", "boat", "fly")
+"""How somebody moved, by code; the first one is unknown."""
+
+_WORDS: Final = {
+    "stationary": "stationary still",
+    "walk": "walk walking foot hike hiking trekking mountaineering snowshoe snowshoeing",
+    "run": "run running jogging",
+    "cycle": "cycle cycling bike biking bicycle bicycling ride ebike ebiking handcycle",
+    "drive": "drive driving car bus taxi vehicle automotive motorcycle motorcycling motorbike",
+    "train": "train rail railway subway metro tram",
+    "boat": "boat boating ferry sail sailing row rowing kayak kayaking canoe canoeing paddling",
+    "fly": "fly flying flight airplane plane aircraft",
+    "": "exiting",  # a vehicle
+}
+"""Words for each activity in the files of other programs."""
+
+_CODES: Final = {word: ACTIVITIES.index(activity) for activity, words in _WORDS.items() for word in words.split()}
+
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 REFUSED: Final = "refused"
 """A further column, if a reader has found positions that are no fixes: why, '' for all other rows."""
@@ -81,6 +114,75 @@ def iso_time(time_ms: int) -> str:
     return f"{np.datetime_as_string(np.datetime64(int(time_ms), 'ms'), unit='ms')}Z"
 
 
+@lru_cache(maxsize=1024)
+def activity_code(text: str) -> int:
+    """Return the code of an activity that a program names in its own way, 0 where it is none of `ACTIVITIES`.
+
+    The first word that is known counts.
+
+    Examples
+    --------
+    >>> [ACTIVITIES[activity_code(text)] for text in ("cycling_road", "IN_RAIL_VEHICLE", "EBikeRide", "yoga")]
+    ['cycle', 'train', 'cycle', '']
+    """
+    words = (word.lower() for word in _WORD.findall(text))
+    return next((_CODES[word] for word in words if word in _CODES), 0)
+
+
+class TieCounter:
+    """Counts points that share a device and a time stamp in the order of their file, batch after batch."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def count(self, points: pd.DataFrame) -> pd.DataFrame:
+        """Return valid points with `seq`: how many points of the same device and time stand directly before each.
+
+        Points of other devices between them do not matter. Positions from `MAX_SEQ` on are one.
+        """
+        if points.empty:
+            return points
+        names = points[["user", "device"]].to_numpy()
+        owner = points.groupby(["user", "device"], sort=False).ngroup().to_numpy("int64")
+        order = np.argsort(owner, kind="stable")
+        owner, time_ms = owner[order], points["time_ms"].to_numpy()[order]
+        seq = tie_places(owner, time_ms)
+        starts = np.flatnonzero(np.append(True, np.diff(owner) != 0))
+        ends = np.append(starts[1:], len(owner))
+        for name, start, end in zip(map(tuple, names[order[starts]]), starts.tolist(), ends.tolist(), strict=True):
+            last_ms, count = self._last.get(name, (None, 0))
+            if last_ms == time_ms[start]:
+                tied = np.minimum.accumulate(time_ms[start:end] == last_ms)
+                seq[start:end][tied] += count
+            self._last[name] = int(time_ms[end - 1]), int(seq[end - 1]) + 1
+        counted = np.empty(len(points), np.int64)
+        counted[order] = np.minimum(seq, MAX_SEQ)
+        return points.assign(seq=counted)
+
+
+def tie_places(owner: NDArray[np.integer[Any]], time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many points of the same owner and time stand directly before each of n points."""
+    place = np.arange(len(time_ms))
+    is_first = np.append(True, (np.diff(owner) != 0) | (np.diff(time_ms) != 0))[: len(time_ms)]
+    places: NDArray[np.int64] = place - np.maximum.accumulate(np.where(is_first, place, 0))
+    return places
+
+
+def completed(points: pd.DataFrame) -> pd.DataFrame:
+    """Return points with the columns and dtypes of `POINT_DTYPES`: a missing one of `FILE_FACTS` is 0."""
+    missing = dict.fromkeys((name for name in FILE_FACTS if name not in points), 0)
+    return points.assign(**missing)[list(POINT_DTYPES)].astype(POINT_DTYPES)
+
+
+def in_order(points: pd.DataFrame) -> pd.DataFrame:
+    """Return points that are sorted by device, time, lon and lat in the order of device, time, seq, lon and lat."""
+    device_id, time_ms, seq = (points[name].to_numpy() for name in ("device_id", "time_ms", "seq"))
+    tied = (time_ms[1:] == time_ms[:-1]) & (device_id[1:] == device_id[:-1])
+    if not (tied & (seq[1:] < seq[:-1])).any():
+        return points
+    return points.iloc[np.lexsort((seq, time_ms, device_id))].reset_index(drop=True)
+
+
 class Validated(NamedTuple):
     """What `validate` made of a frame."""
 
@@ -100,7 +202,7 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
     rows : DataFrame
         n rows as a reader delivers them: `time_ms` (`NO_TIME` where unreadable), `lon` and `lat` (NaN where
         unreadable); `user`, `device`, `altitude`, `accuracy` and `speed` may hold missing values. They may have a
-        column `REFUSED`.
+        column `REFUSED`, and those of `FILE_FACTS`.
     now : int, optional
         The present instant in ms; by default the clock.
 
@@ -114,6 +216,8 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
     -----
     An accuracy or speed below zero means "unknown" on many devices, as does an infinite value; the fix itself
     is good, so only the value is dropped.
+
+    A refused point passes its pause on to the next kept one of its device in the frame.
     """
     time = rows["time_ms"].to_numpy("int64")
     lon, lat = rows["lon"].to_numpy("float64"), rows["lat"].to_numpy("float64")
@@ -138,7 +242,9 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
             rejected[reason] = count
             keep &= ~fault
 
-    points = rows.loc[keep, list(POINT_DTYPES)].reset_index(drop=True)
+    if "pause" in rows and (rows["pause"].to_numpy() * ~keep).any():
+        rows = rows.assign(pause=_passed_on(rows, keep))
+    points = rows[keep].reset_index(drop=True)
     for column in ("user", "device"):
         points[column] = points[column].fillna("").astype("str")
     for column in ("lon", "lat"):
@@ -151,4 +257,12 @@ def validate(rows: pd.DataFrame, *, now: int | None = None) -> Validated:
         if count := int(np.count_nonzero(unknown & ~np.isnan(values))):
             ignored[column] = count
         points[column] = np.where(unknown, np.nan, values + 0.0)
-    return Validated(points.astype(POINT_DTYPES), rejected, ignored)
+    return Validated(completed(points), rejected, ignored)
+
+
+def _passed_on(rows: pd.DataFrame, keep: NDArray[np.bool_]) -> pd.Series:
+    """Return the pauses of rows, where those of rows that are not kept count for the next kept row of the device."""
+    owners = [rows["user"].fillna("").to_numpy(), rows["device"].fillna("").to_numpy()]
+    passed = rows["pause"].groupby(owners).cumsum()
+    before = passed.where(keep).groupby(owners).ffill().groupby(owners).shift().fillna(0)
+    return (passed > before).astype("int64")

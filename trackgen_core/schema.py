@@ -20,6 +20,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     UniqueConstraint,
@@ -27,9 +28,10 @@ from sqlalchemy import (
 )
 
 from trackgen_core.climb import CLIMB_COLUMNS
+from trackgen_core.points import ACTIVITIES
 from trackgen_core.segmentation import BAND_COLUMNS, REST_COLUMNS
 
-REVISION: Final = "0008"
+REVISION: Final = "0009"
 """The newest of the revisions in `migrations`, which make these tables of those of any older one."""
 
 metadata: Final = MetaData()
@@ -73,7 +75,31 @@ points = Table(
     Column("altitude", Float(53), comment="m", doc="m above the ellipsoid or the sea, as the device says it"),
     Column("accuracy", Float(53), comment="m", doc="m, the radius that the device says it is sure of"),
     Column("speed", Float(53), comment="m/s", doc="m/s, as the device says it; no rule looks at it"),
-    # The key is the order in which everything reads points; SQLite keeps the table itself in that order.
+    Column(
+        "seq",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="position among points of one time stamp in their file",
+        doc="its position among the points of one time stamp in their file, from 0",
+    ),
+    Column(
+        "pause",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="1: the recording was stopped before this point",
+        doc="1: the recording was stopped on purpose before this point",
+    ),
+    Column(
+        "activity",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="code of what the source says of how somebody moved, 0: unknown",
+        doc="how somebody moved, as the source says it: a place in points.ACTIVITIES, 0 where it is unknown",
+    ),
+    # Points are read along the key; those of one time stamp are then put in the order of `seq`.
     PrimaryKeyConstraint("device_id", "time_ms", "lon", "lat"),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (time_ms)",  # by months (UTC), as they are imported
@@ -339,14 +365,15 @@ Writers of Trackgen list them themselves, and say so in the variable `trackgen.l
 for statement in POINTS_DDL:
     event.listen(metadata, "after_create", DDL(statement.replace("%", "%%")).execute_if(dialect="postgresql"))
 
+_EDGE_SEGMENT: Final = """EXISTS (SELECT 1 FROM (
+        SELECT {edge}_ms, {edge}_lon, {edge}_lat FROM segments AS s WHERE s.device_id = {{0}}.device_id
+        ORDER BY s.day {order}, s.number {order} LIMIT 1) AS edge
+    WHERE ({edge}_ms, {edge}_lon, {edge}_lat) <> ({{0}}.{item}ed_ms, {{0}}.{item}_lon, {{0}}.{item}_lat))"""
+
 # An item is the first of its device, or still going on, if nothing that is no noise was recorded before or after it,
 # however late that came in: nothing but looking tells, so neither is ever stored.
-IS_LATER: Final = """EXISTS (SELECT 1 FROM segments AS s WHERE s.device_id = {0}.device_id
-    AND s.day <= {0}.started_ms / 86400000
-    AND (s.first_ms, s.first_lon, s.first_lat) < ({0}.started_ms, {0}.start_lon, {0}.start_lat))"""
-IS_EARLIER: Final = """EXISTS (SELECT 1 FROM segments AS s WHERE s.device_id = {0}.device_id
-    AND s.day >= {0}.ended_ms / 86400000
-    AND (s.last_ms, s.last_lon, s.last_lat) > ({0}.ended_ms, {0}.end_lon, {0}.end_lat))"""
+IS_LATER: Final = _EDGE_SEGMENT.format(edge="first", order="ASC", item="start")
+IS_EARLIER: Final = _EDGE_SEGMENT.format(edge="last", order="DESC", item="end")
 
 daily_summaries = Table(
     "daily_summaries",
@@ -363,10 +390,17 @@ daily_summaries = Table(
 )
 """What the view of that name shows: the sums of `item_days`."""
 
+
+def _activity_name() -> str:
+    """Return the SQL of the name of a point's activity, NULL where it is unknown."""
+    names = " ".join(f"WHEN {code} THEN '{name}'" for code, name in enumerate(ACTIVITIES) if name)
+    return f"CASE activity {names} END"
+
+
 VIEWS: Final = {
-    "points_readable": """
-        SELECT users.name AS "user", devices.name AS device, {time_ms:points.time_ms} AS "timestamp",
-               lon, lat, altitude, accuracy, speed
+    "points_readable": f"""
+        SELECT users.name AS "user", devices.name AS device, {{time_ms:points.time_ms}} AS "timestamp",
+               lon, lat, altitude, accuracy, speed, seq, pause, {_activity_name()} AS activity
         FROM points JOIN devices USING (device_id) JOIN users USING (user_id)""",
     "tracks_readable": f"""
         SELECT track_id, users.name AS "user", devices.name AS device,

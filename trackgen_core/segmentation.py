@@ -27,7 +27,7 @@ from trackgen_core.geodesy import (
 from trackgen_core.legs import BY_HAND
 from trackgen_core.noise import NOISE_REASONS, find_noise
 from trackgen_core.pace import BANDS, find_pace, speed_bands
-from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date
+from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
 from trackgen_core.rests import find_stays, is_pause
 from trackgen_core.settings import Settings
 
@@ -47,6 +47,9 @@ DEVICE_JUMP_MS: Final = 2 * MS_PER_DAY
 
 NOWHERE_CM: Final = 10**10
 """Where the box of no fixes begins; minus this is where it ends."""
+
+TIE_SHIFT: Final = 16
+"""Of the place of a point among those of its instant, beside its labels in a digest."""
 
 REST_COLUMNS: Final = (
     "rest_points",
@@ -142,9 +145,9 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     ----------
     points : DataFrame
         n rows with `device_id`, `time_ms`, `lon`, `lat`, `altitude` and `accuracy` (m, NaN where unknown), sorted by
-        device, time, lon, lat and without duplicates of these four. Where there is a column `emit`, the result is about
-        the days for which it is true; the others are only looked at. With `BUFFER_MS` on either side of these days, the
-        result is that of the whole history.
+        device, time, seq, lon, lat and without duplicates of these but for seq. Where there is a column `emit`, the
+        result is about the days for which it is true; the others are only looked at. With `BUFFER_MS` on either side of
+        these days, the result is that of the whole history.
     settings : Settings
         The rules, the same for all devices.
     edits : DataFrame, optional
@@ -258,6 +261,7 @@ def _cut(points: pd.DataFrame, places: IntArray, fixes: _Labels, settings: Setti
     coordinates = np.column_stack([lon, lat]).astype("<f8", copy=False).tobytes()
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     labels = in_stay | fixes.continues << 1 | fixes.at_rest << 2 | fixes.told_by << 3
+    labels |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
     digests = mixed(bits(lon), bits(lat), time, bits(altitude), labels)
     segments = pd.DataFrame(
         {

@@ -152,27 +152,35 @@ scopes AS (
 ),
 -- The stays, and whether a fix at the end of one remains that of a track: behind a pause it may, and the number of
 -- fixes tells. If one of two is shared, it is the first, unless the stay begins after a break.
+stays_in_order AS (
+    SELECT stays.*, first.seq AS start_seq, last.seq AS end_seq
+    FROM stays
+    JOIN points AS first ON (first.device_id, first.time_ms, first.lon, first.lat)
+                          = (stays.device_id, started_ms, start_lon, start_lat)
+    JOIN points AS last ON (last.device_id, last.time_ms, last.lon, last.lat)
+                         = (stays.device_id, ended_ms, end_lon, end_lat)
+),
 stays_with_pauses AS (
     SELECT stays.*, scopes.filters, second.time_ms - started_ms > {WINDOW_MS} AS starts_with_pause,
            ended_ms - last_but_one.time_ms > {WINDOW_MS} AS ends_with_pause
-    FROM scopes JOIN stays USING (device_id)
+    FROM scopes JOIN stays_in_order AS stays USING (device_id)
     LEFT JOIN LATERAL (
         SELECT time_ms FROM points WHERE device_id = stays.device_id
-        AND (time_ms, lon, lat) > (stays.started_ms, stays.start_lon, stays.start_lat) AND {_KEPT}
-        ORDER BY time_ms, lon, lat LIMIT 1
+        AND (time_ms, seq, lon, lat) > (stays.started_ms, stays.start_seq, stays.start_lon, stays.start_lat) AND {_KEPT}
+        ORDER BY time_ms, seq, lon, lat LIMIT 1
     ) AS second ON true
     LEFT JOIN LATERAL (
         SELECT time_ms FROM points WHERE device_id = stays.device_id
-        AND (time_ms, lon, lat) < (stays.ended_ms, stays.end_lon, stays.end_lat) AND {_KEPT}
-        ORDER BY time_ms DESC, lon DESC, lat DESC LIMIT 1
+        AND (time_ms, seq, lon, lat) < (stays.ended_ms, stays.end_seq, stays.end_lon, stays.end_lat) AND {_KEPT}
+        ORDER BY time_ms DESC, seq DESC, lon DESC, lat DESC LIMIT 1
     ) AS last_but_one ON true
     WHERE scopes.rests AND stays.started_ms BETWEEN coalesce(from_ms, 0) AND coalesce(until_ms, {2**62})
 ),
 stays_with_ends AS (
     SELECT scopes.*, CASE WHEN starts_with_pause OR ends_with_pause THEN (
                 SELECT count(*) FROM points WHERE device_id = scopes.device_id
-                AND (time_ms, lon, lat) >= (scopes.started_ms, scopes.start_lon, scopes.start_lat)
-                AND (time_ms, lon, lat) <= (scopes.ended_ms, scopes.end_lon, scopes.end_lat) AND {_KEPT}
+                AND (time_ms, seq, lon, lat) >= (started_ms, start_seq, start_lon, start_lat)
+                AND (time_ms, seq, lon, lat) <= (ended_ms, end_seq, end_lon, end_lat) AND {_KEPT}
            ) - points ELSE 0 END AS shared
     FROM stays_with_pauses AS scopes
 ),
@@ -198,19 +206,19 @@ marks AS (
         CROSS JOIN LATERAL (
             SELECT time_ms, lon, lat FROM points
             WHERE device_id = scopes.device_id AND time_ms <= edits.before_ms AND {_KEPT}
-            ORDER BY time_ms DESC, lon DESC, lat DESC LIMIT 1
+            ORDER BY time_ms DESC, seq DESC, lon DESC, lat DESC LIMIT 1
         ) AS fix
     ) AS ends
     GROUP BY device_id, time_ms, lon, lat
 ),
 -- The fixes in their order, each with the one before it.
 fixes AS (
-    SELECT device_id, gap_ms, far_mm, kmh, timezone, time_ms, lon, lat,
+    SELECT device_id, gap_ms, far_mm, kmh, timezone, time_ms, seq, lon, lat,
            lag(time_ms) OVER device AS prev_ms, lag(lon) OVER device AS prev_lon, lag(lat) OVER device AS prev_lat,
            sum(opens - closes) OVER device - (opens - closes) > 0 AS is_rest, -- the hop is inside a stay
            lag(ends_stay) OVER device AS leaves_stay, begins_stay AS enters_stay, lag(split) OVER device AS is_split
     FROM (
-        SELECT scopes.*, points.time_ms, points.lon, points.lat, coalesce(opens, 0) AS opens,
+        SELECT scopes.*, points.time_ms, points.seq, points.lon, points.lat, coalesce(opens, 0) AS opens,
                coalesce(closes, 0) AS closes, coalesce(begins_stay, false) AS begins_stay,
                coalesce(ends_stay, false) AS ends_stay, coalesce(split, false) AS split
         FROM points JOIN scopes USING (device_id)
@@ -219,7 +227,7 @@ fixes AS (
         WHERE time_ms BETWEEN coalesce(from_ms, 0) AND coalesce(until_ms, {2**62})
           AND (noise.reason IS NULL OR NOT filters)
     ) AS fix
-    WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, lon, lat ROWS UNBOUNDED PRECEDING)
+    WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, seq, lon, lat ROWS UNBOUNDED PRECEDING)
 ),
 -- The hops to them, measured once: the order is there already, but keeps the planner from doing so wherever a length
 -- is used.
@@ -227,12 +235,12 @@ measured AS (
     SELECT fixes.*, CASE WHEN prev_ms IS NULL OR is_rest THEN NULL ELSE 1000 * ST_DistanceSpheroid(
                ST_MakePoint(prev_lon, prev_lat), ST_MakePoint(lon, lat), 'SPHEROID["WGS 84",6378137,298.257223563]'
            ) END AS exact_mm
-    FROM fixes ORDER BY device_id, time_ms, lon, lat
+    FROM fixes ORDER BY device_id, time_ms, seq, lon, lat
 ),
 hops AS (
     -- To the nearest millimetre, halves away from zero.
     SELECT measured.*, CAST(floor(exact_mm + {float(BELOW_HALF)!r}) AS bigint) AS hop_mm
-    FROM measured ORDER BY device_id, time_ms, lon, lat
+    FROM measured ORDER BY device_id, time_ms, seq, lon, lat
 )"""
 
 _LINKS: Final = f"""{_HOPS}
@@ -250,7 +258,7 @@ breaks AS (
         WHEN hop_mm > far_mm AND hop_mm * 18 > (time_ms - prev_ms) * 5 * kmh -- mm/ms is 3.6 km/h
             THEN CASE WHEN NOT {_FREED.format("hops")} THEN 'implausible_speed' END
     END AS break_reason
-    FROM hops ORDER BY device_id, time_ms, lon, lat
+    FROM hops ORDER BY device_id, time_ms, seq, lon, lat
 ),
 -- Where a track ends at a fix with which the next one begins, both fixes of the hop being its own.
 cuts AS (
@@ -260,7 +268,7 @@ cuts AS (
         WHEN timezone IS NULL OR {_DAY.format("prev_ms")} = {_DAY.format("time_ms")} THEN NULL
         WHEN NOT {_FREED.format("breaks")} THEN 'midnight'
     END AS cut
-    FROM breaks WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, lon, lat ROWS UNBOUNDED PRECEDING)
+    FROM breaks WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, seq, lon, lat ROWS UNBOUNDED PRECEDING)
 ),
 -- The hops of tracks, with the number of the track.
 runs AS (
@@ -268,7 +276,7 @@ runs AS (
     FROM (
         SELECT cuts.*, cut IS NOT NULL OR reason_before IS NOT NULL AS begins FROM cuts WHERE break_reason IS NULL
     ) AS hop
-    WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, lon, lat ROWS UNBOUNDED PRECEDING)
+    WINDOW device AS (PARTITION BY device_id ORDER BY time_ms, seq, lon, lat ROWS UNBOUNDED PRECEDING)
 ),
 -- A track is a run of hops. Its points are their ends, but for those that are a stay's or the track's before.
 found AS (

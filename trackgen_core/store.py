@@ -55,7 +55,7 @@ from trackgen_core.digests import mixed, text_words
 from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import LEG_DTYPES, STAY_DTYPES, TRACK_DTYPES
-from trackgen_core.points import MS_PER_DAY
+from trackgen_core.points import FILE_FACTS, MS_PER_DAY, in_order
 from trackgen_core.schema import (
     IS_EARLIER,
     IS_LATER,
@@ -119,6 +119,9 @@ POINT_DTYPES: Final = {
     "lat": "float64",
     "altitude": "float64",
     "accuracy": "float64",
+    "seq": "int64",
+    "pause": "int64",
+    "activity": "int64",
 }
 NOISE_DTYPES: Final = {
     "device_id": "int64",
@@ -393,7 +396,7 @@ class Store:
         hi_day: int,
         user_ids: Collection[int] | None = None,
     ) -> Iterator[pd.DataFrame]:
-        """Stream the points of some days, inclusive, in the order of device, time, lon, lat.
+        """Stream the points of some days, inclusive, in the order of device, time, seq, lon, lat.
 
         Yields
         ------
@@ -408,6 +411,7 @@ class Store:
         def emit(batch: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
             asked = batch["time_ms"].to_numpy() // MS_PER_DAY
             number = np.arange(len(batch))
+            batch = in_order(batch)  # which moves points within an instant, so from no day into another
             return batch.assign(emit=(asked >= lo_day) & (asked <= hi_day) & (number >= start) & (number < end))
 
         for frame in self._points_in_order(connection, lo_day, hi_day, user_ids):
@@ -436,7 +440,7 @@ class Store:
     def _points_in_order(
         self, connection: Connection, lo_day: int, hi_day: int, user_ids: Collection[int] | None
     ) -> Iterator[pd.DataFrame]:
-        """Stream the points of `read_points`, with the columns of `POINT_DTYPES`."""
+        """Stream the points of `read_points` along their key, with the columns of `POINT_DTYPES`."""
         of_devices = self._device_ids(connection, user_ids)
         lo_ms, end_ms = lo_day * MS_PER_DAY - BUFFER_MS, (hi_day + 1) * MS_PER_DAY + BUFFER_MS
         if connection.dialect.name == "postgresql":
@@ -466,7 +470,7 @@ class Store:
         query = (
             select(*(points.c[name] for name in POINT_DTYPES))
             .where(points.c.device_id == device_id, points.c.time_ms.between(lo_ms, hi_ms))
-            .order_by(points.c.time_ms, points.c.lon, points.c.lat)
+            .order_by(*_IN_ORDER)
         )
         return fetch_frame(connection, query, POINT_DTYPES)
 
@@ -482,22 +486,21 @@ class Store:
 
     def points_of(self, track: Any) -> pd.DataFrame:  # noqa: ANN401 - a row of `read_tracks`, from itertuples
         """Return `time_ms`, `lon`, `lat`, `altitude` of the vertices of a track: its points and its shared ends."""
-        position = tuple_(points.c.time_ms, points.c.lon, points.c.lat)
+        names = ("time_ms", "lon", "lat", "altitude")
         query = (
-            select(points.c.time_ms, points.c.lon, points.c.lat, points.c.altitude)
+            select(*(points.c[name] for name in names))
             .select_from(points.outerjoin(noise, _same_point))
             .where(
                 points.c.device_id == track.device_id,
                 points.c.time_ms.between(track.started_ms, track.ended_ms),
-                position >= tuple_(track.started_ms, track.start_lon, track.start_lat),
-                position <= tuple_(track.ended_ms, track.end_lon, track.end_lat),
+                tuple_(*_IN_ORDER) >= _place_in_order(track.device_id, *_start(track)),
+                tuple_(*_IN_ORDER) <= _place_in_order(track.device_id, *_end(track)),
                 noise.c.reason.is_(None),
             )
-            .order_by(points.c.time_ms, points.c.lon, points.c.lat)
+            .order_by(*_IN_ORDER)
         )
-        dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64", "altitude": "float64"}
         with self.read() as connection:
-            return fetch_frame(connection, query, dtypes)
+            return fetch_frame(connection, query, {"time_ms": "int64"} | dict.fromkeys(names[1:], "float64"))
 
     def fixes_beside(self, connection: Connection, track: Any) -> tuple[pd.DataFrame, pd.DataFrame]:  # noqa: ANN401
         """Return the fix before a track (a row of `find_tracks`) and the one after it, of those that are not set aside.
@@ -508,20 +511,18 @@ class Store:
             `time_ms`, `lon`, `lat`: a row, or none.
         """
         dtypes = {"time_ms": "int64", "lon": "float64", "lat": "float64"}
-        key = [points.c[name] for name in dtypes]
-        first = tuple_(track.started_ms, track.start_lon, track.start_lat)
-        last = tuple_(track.ended_ms, track.end_lon, track.end_lat)
+        first, last = (_place_in_order(track.device_id, *end) for end in (_start(track), _end(track)))
         query = (
-            select(*key)
+            select(*(points.c[name] for name in dtypes))
             .select_from(points.outerjoin(noise, _same_point))
             .where(points.c.device_id == track.device_id, noise.c.reason.is_(None))
             .limit(1)
         )
-        before = query.where(points.c.time_ms <= track.started_ms, tuple_(*key) < first)
-        after = query.where(points.c.time_ms >= track.ended_ms, tuple_(*key) > last)
+        before = query.where(points.c.time_ms <= track.started_ms, tuple_(*_IN_ORDER) < first)
+        after = query.where(points.c.time_ms >= track.ended_ms, tuple_(*_IN_ORDER) > last)
         return (
-            fetch_frame(connection, before.order_by(*(column.desc() for column in key)), dtypes),
-            fetch_frame(connection, after.order_by(*key), dtypes),
+            fetch_frame(connection, before.order_by(*(column.desc() for column in _IN_ORDER)), dtypes),
+            fetch_frame(connection, after.order_by(*_IN_ORDER), dtypes),
         )
 
     def read_all_points(
@@ -537,8 +538,8 @@ class Store:
         Returns
         -------
         iterator of DataFrame
-            `user`, `device`, `time_ms`, `lon`, `lat`, `altitude`, `accuracy`, `speed`, and `noise`: why the point is
-            set aside, missing where it is not.
+            `user`, `device`, `time_ms`, `lon`, `lat`, `altitude`, `accuracy`, `speed`, `seq`, `pause`, `activity`, and
+            `noise`: why the point is set aside, missing where it is not.
 
         Raises
         ------
@@ -546,7 +547,8 @@ class Store:
             If one of the users is not in the database.
         """
         user_ids = None if names is None else self.user_ids(names)
-        columns = ("time_ms", "lon", "lat", *VALUE_COLUMNS)
+        values = ("lon", "lat", *VALUE_COLUMNS)
+        columns = ("time_ms", *values, *FILE_FACTS)
         query = (
             select(users.c.name, devices.c.name, *(points.c[name] for name in columns), noise.c.reason)
             .select_from(users.join(devices).join(points).join(noise, _same_point, isouter=not noise_only))
@@ -555,9 +557,10 @@ class Store:
                 true() if hi_day is None else points.c.time_ms < (hi_day + 1) * MS_PER_DAY,
                 _of_users(devices.c.user_id, user_ids),
             )
-            .order_by(users.c.name, devices.c.name, points.c.time_ms, points.c.lon, points.c.lat)
+            .order_by(users.c.name, devices.c.name, *_IN_ORDER)
         )
-        dtypes = {"user": "object", "device": "object", "time_ms": "int64"} | dict.fromkeys(columns[1:], "float64")
+        dtypes = {"user": "object", "device": "object", "time_ms": "int64"} | dict.fromkeys(values, "float64")
+        dtypes |= dict.fromkeys(FILE_FACTS, "int64")
         return self._stream(query, dtypes | {"noise": "object"}, 50_000)
 
     def count_points(
@@ -1357,6 +1360,26 @@ class Store:
 
 
 _same_point = and_(*(points.c[name] == noise.c[name] for name in ("device_id", "time_ms", "lon", "lat")))
+_IN_ORDER: Final = tuple(points.c[name] for name in ("time_ms", "seq", "lon", "lat"))
+"""The order of the points of a device."""
+
+
+def _place_in_order(device_id: int, time_ms: int, lon: float, lat: float) -> ColumnElement[Any]:
+    """Return where a point stands in the order of those of its device."""
+    seq = (
+        select((same := points.alias("same")).c.seq)
+        .where(same.c.device_id == device_id, same.c.time_ms == time_ms, same.c.lon == lon, same.c.lat == lat)
+        .scalar_subquery()
+    )
+    return tuple_(literal(time_ms), seq, literal(lon), literal(lat))
+
+
+def _start(track: Any) -> tuple[int, float, float]:  # noqa: ANN401 - a row, from itertuples
+    return track.started_ms, track.start_lon, track.start_lat
+
+
+def _end(track: Any) -> tuple[int, float, float]:  # noqa: ANN401
+    return track.ended_ms, track.end_lon, track.end_lat
 
 
 def signatures(segments: pd.DataFrame) -> pd.Series:

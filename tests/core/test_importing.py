@@ -338,7 +338,7 @@ def test_values_that_are_no_measurement_are_dropped_and_counted_and_the_fix_is_k
     report = bring(store, save(tmp_path, text))
     assert counts(report) == Counts(read=6, new=6, duplicate=0, rejected=0)
     assert report.counts("ignored") == {"altitude": 2, "accuracy": 2, "speed": 2}
-    stored = [row[4:] for row in sorted(world.rows(store, "points"), key=lambda row: row[1])]
+    stored = [row[4:7] for row in sorted(world.rows(store, "points"), key=lambda row: row[1])]
     nothing = (None, None, None)
     assert stored == [(400, 5, 1), nothing, nothing, nothing, (None, 0, 0), (-430.5, 0, 0)]
 
@@ -451,7 +451,8 @@ def test_the_edges_of_the_map_are_two_names_of_one_meridian(store: Store, tmp_pa
     assert counts(report) == Counts(read=4, new=4, duplicate=0, rejected=0)
     world.generate(store)
     points = [
-        Point("anna", "", int(at) * 1000, float(lon), float(lat)) for at, lon, lat in (row.split(",") for row in rows)
+        Point("anna", "", int(at) * 1000, float(lon), float(lat), seq=int(n == 1))
+        for n, (at, lon, lat) in enumerate(row.split(",") for row in rows)
     ]
     assert world.tracks(store) == reference.tracks(points, {})[0]
     (track,) = world.tracks(store)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
-from trackgen_core.points import NO_TIME, POINT_DTYPES, validate
+from trackgen_core.points import NO_TIME, POINT_DTYPES, completed, validate
 from trackgen_core.readers import (
     BATCH_ROWS,
     FORMATS,
@@ -214,18 +214,20 @@ def test_csv(tmp_path: Path) -> None:
         "1714557602500,8.3,50.3,null,nan,NaN,-1,x,\n",
     )
     assert recognise(source) == "csv"
-    expected = pd.DataFrame(
-        {
-            "user": ["NA", "", "null"],
-            "device": ["phone", "", "nan"],
-            "time_ms": [T0, T0 + 1000, T0 + 2500],
-            "lon": [8.1, 8.2, 8.3],
-            "lat": [50.1, 50.2, 50.3],
-            "altitude": [12.5, math.nan, math.nan],
-            "accuracy": [5, math.nan, -1.0],
-            "speed": [1.5, math.nan, math.nan],
-        }
-    ).astype(POINT_DTYPES)
+    expected = completed(
+        pd.DataFrame(
+            {
+                "user": ["NA", "", "null"],
+                "device": ["phone", "", "nan"],
+                "time_ms": [T0, T0 + 1000, T0 + 2500],
+                "lon": [8.1, 8.2, 8.3],
+                "lat": [50.1, 50.2, 50.3],
+                "altitude": [12.5, math.nan, math.nan],
+                "accuracy": [5, math.nan, -1.0],
+                "speed": [1.5, math.nan, math.nan],
+            }
+        )
+    )
     pd.testing.assert_frame_equal(rows_of(source), expected)
 
 

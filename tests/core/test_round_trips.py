@@ -24,7 +24,7 @@ from tests.effort import examples
 from trackgen_core.export import FORMATS, POINT_FORMATS, TRACKS, export_points, export_tracks, objects
 from trackgen_core.geodesy import GEOD
 from trackgen_core.paths import decode_path, encode_path, simplified
-from trackgen_core.points import POINT_DTYPES, validate
+from trackgen_core.points import ACTIVITIES, POINT_DTYPES, validate
 from trackgen_core.readers import find_sources, read, recognise
 
 some = hypothesis_settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
@@ -47,6 +47,9 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
                 st.floats(-180, 180) | st.sampled_from([180.0, -180.0, 179.9999, -179.9999]),
                 st.floats(-90, 90).filter(bool),
                 *[st.none() | known] * 3,
+                st.just(0),
+                st.sampled_from([0, 0, 1]),
+                st.integers(0, len(ACTIVITIES) - 1),
             ),
             max_size=12,
             unique_by=lambda row: row[:5],
@@ -105,7 +108,8 @@ def test_points_come_back_from_gpx_all_but_their_owner(frame: pd.DataFrame) -> N
 def test_points_come_back_from_parquet_with_their_noise(frame: pd.DataFrame) -> None:
     table = pq.read_table(io.BytesIO(exported_points(frame, "parquet")))
     assert table["noise"].to_pylist() == frame["noise"].tolist()
-    back = table.to_pandas().rename(columns={"timestamp": "time_ms"})[list(POINT_DTYPES)]
+    back = table.to_pandas().rename(columns={"timestamp": "time_ms"}).assign(seq=0)[list(POINT_DTYPES)]
+    back["activity"] = back["activity"].fillna("").map(ACTIVITIES.index)
     back["time_ms"] = back["time_ms"].astype("int64")
     pd.testing.assert_frame_equal(back.astype(POINT_DTYPES), frame[list(POINT_DTYPES)], check_exact=True)
     places = [np.array(place, "<f8").tobytes() for place in zip(frame["lon"], frame["lat"], strict=True)]
@@ -113,11 +117,11 @@ def test_points_come_back_from_parquet_with_their_noise(frame: pd.DataFrame) -> 
 
 
 def test_points_with_noise_in_csv_and_geojson() -> None:
-    row = ["ada", "phone", 1_700_000_000_250, 8.5, 47.0, 410.5, np.nan, 1.25, "spike"]
+    row = ["ada", "phone", 1_700_000_000_250, 8.5, 47.0, 410.5, np.nan, 1.25, 0, 1, 2, "spike"]
     frame = pd.DataFrame([row], columns=[*POINT_DTYPES, "noise"])
     assert exported_points(frame, "csv").decode() == (
-        "user,device,timestamp,lon,lat,altitude,accuracy,speed,noise\n"
-        "ada,phone,2023-11-14T22:13:20.250Z,8.5,47.0,410.5,,1.25,spike\n"
+        "user,device,timestamp,lon,lat,altitude,accuracy,speed,noise,pause,activity\n"
+        "ada,phone,2023-11-14T22:13:20.250Z,8.5,47.0,410.5,,1.25,spike,1,walk\n"
     )
     (feature,) = json.loads(exported_points(frame, "geojson"))["features"]
     assert feature["geometry"] == {"type": "Point", "coordinates": [8.5, 47.0, 410.5]}
@@ -128,12 +132,16 @@ def test_points_with_noise_in_csv_and_geojson() -> None:
         "accuracy": None,
         "speed": 1.25,
         "noise": "spike",
+        "pause": 1,
+        "activity": "walk",
     }
 
 
 @pytest.mark.parametrize("format", POINT_FORMATS)
 def test_batches_of_points_do_not_show_and_are_not_held(format: str) -> None:
-    rows = [["ada", "phone" if n < 3 else "watch", 10**12 + n, 8.5, 47.0, *[np.nan] * 3, None] for n in range(5)]
+    rows = [
+        ["ada", "phone" if n < 3 else "watch", 10**12 + n, 8.5, 47.0, *[np.nan] * 3, 0, 0, 0, None] for n in range(5)
+    ]
     frame = pd.DataFrame(rows, columns=[*POINT_DTYPES, "noise"])
     out, seen = io.BytesIO(), []
 
@@ -375,6 +383,7 @@ def test_gpx_is_what_its_schema_says(name: str, simplify_m: float) -> None:
     assert_gpx(exported(tracks, "gpx", lambda _: way[:0], simplify_m=simplify_m))
     assert_gpx(exported(tracks[:0], "gpx"))
     points = way.assign(user=name, device=name, accuracy=way["altitude"].abs(), speed=[np.nan, 0, 1, 2, 3], noise=None)
+    points = points.assign(pause=[1, 0, 0, 1, 0], activity=[0, 1, 2, 2, 8])
     assert_gpx(exported_points(points, "gpx"))
     assert_gpx(exported_points(points[:0], "gpx"))
 
@@ -396,5 +405,5 @@ def test_the_check_of_gpx_finds_what_is_wrong() -> None:
 
 
 def one_point() -> pd.DataFrame:
-    rows = [["ada", "phone", 10**12, 8.5, 47.0, 1.5, 9.0, 1.25, None]]
+    rows = [["ada", "phone", 10**12, 8.5, 47.0, 1.5, 9.0, 1.25, 0, 0, 0, None]]
     return pd.DataFrame(rows, columns=[*POINT_DTYPES, "noise"])

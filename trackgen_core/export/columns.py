@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from trackgen_core.geodesy import FloatArray
 from trackgen_core.paths import encode_point
+from trackgen_core.points import ACTIVITIES
 
 Kind = Literal["text", "time", "count", "flag", "amount", "rounded", "number"]
 
@@ -90,13 +91,17 @@ POINTS: Final = {
     "timestamp": Column("time_ms", "time"),
     **{name: Column(name, "number") for name in ("lon", "lat", "altitude", "accuracy", "speed")},
     "noise": Column("noise"),
+    "pause": Column("pause", "count"),
+    "activity": Column("activity_name"),
 }
 
 Columns = Mapping[str, Column]
 
 
 def derived(batch: pd.DataFrame) -> pd.DataFrame:
-    """Return a batch with the columns that follow from others: the moving speed of tracks, the duration of legs."""
+    """Return a batch with the columns that follow from others: moving speeds, durations, names of activities."""
+    if "activity" in batch:
+        batch = batch.assign(activity_name=activity_names(batch["activity"]))
     if "moving_ms" in batch:
         batch = batch.assign(moving_speed_kmh=moving_speeds_kmh(batch))
     if "started_ms" in batch and "duration_ms" not in batch:
@@ -154,6 +159,12 @@ def table(batch: pd.DataFrame, columns: Columns, schema: pa.Schema) -> pa.Table:
             encode_point(lon, lat) for lon, lat in zip(batch["lon"].tolist(), batch["lat"].tolist(), strict=True)
         ]
     return pa.Table.from_arrays([*arrays, pa.array(geometry, pa.binary())], schema=schema)
+
+
+def activity_names(codes: pd.Series) -> pd.Series:
+    """Return the names of activities, None where unknown."""
+    names = np.array([None, *ACTIVITIES[1:]], object)
+    return pd.Series(names[codes.to_numpy("int64")], codes.index, object)
 
 
 def moving_speeds_kmh(batch: pd.DataFrame) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 import numpy as np
 import pandas as pd
 
-from trackgen_core.export.columns import decimal_texts, iso_times, plain_decimals
+from trackgen_core.export.columns import activity_names, decimal_texts, iso_times, plain_decimals
 from trackgen_core.export.lines import ALTITUDE, LAT, LON, LinesOf, Track, only_points, times_ms
 from trackgen_core.export.xml import xml_text
 from trackgen_core.geodesy import FloatArray
@@ -52,7 +52,7 @@ def write_tracks(batches: Iterable[pd.DataFrame], out: BinaryIO, lines_of: Lines
 
 
 def write_points(batches: Iterable[pd.DataFrame], out: BinaryIO) -> None:
-    """Write a <trk> a device, with all its points in one <trkseg>."""
+    """Write a <trk> a device, with a new <trkseg> where the recording was stopped, also before the first point."""
     out.write(HEAD.encode())
     end, owner = b"", None
     for batch in batches:
@@ -65,7 +65,10 @@ def write_points(batches: Iterable[pd.DataFrame], out: BinaryIO) -> None:
                 end = b"</trkseg>\n</trk>\n"
             lon, lat, altitude = (part[name].to_numpy("float64") for name in ("lon", "lat", "altitude"))
             more = {name: plain_decimals(part[name].tolist()) for name in MORE}
-            out.write("".join(trkpts(part["time_ms"], lon, lat, altitude, **more)).encode())
+            more["activity"] = [name or "" for name in activity_names(part["activity"])]
+            points = trkpts(part["time_ms"], lon, lat, altitude, **more)
+            pauses = ("</trkseg>\n<trkseg>\n" if pause else "" for pause in part["pause"].tolist())
+            out.write("".join(pause + point for pause, point in zip(pauses, points, strict=True)).encode())
     out.write(end + b"</gpx>\n")
 
 

@@ -20,6 +20,7 @@ from trackgen_core.readers.columns import (
     SPEED_UNITS,
     Fix,
     find_columns,
+    to_activity,
     to_decimal,
     to_name,
     to_time_text,
@@ -233,7 +234,8 @@ def _plain_fix(element: object) -> Fix:
     numbers = [number(quantity) for quantity in ("lon", "lat", "altitude", "accuracy", "speed")]
     time, user, device = (named.get(quantity, ("", None))[1] for quantity in ("time", "user", "device"))
     lon, lat, altitude, accuracy, speed = numbers
-    return to_time_text(time), lon, lat, altitude, accuracy, speed, to_name(user), to_name(device)
+    activity = to_activity(named.get("activity", ("", None))[1])
+    return to_time_text(time), lon, lat, altitude, accuracy, speed, to_name(user), to_name(device), activity, 0
 
 
 def _flat(element: dict[str, Any]) -> dict[str, Any]:

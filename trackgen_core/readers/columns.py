@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trackgen_core.points import MS_PER_DAY, NO_TIME, POINT_DTYPES, REFUSED
+from trackgen_core.points import MS_PER_DAY, NO_TIME, POINT_DTYPES, REFUSED, activity_code
 from trackgen_core.readers.sources import NoFixes, UnreadableFile
 
 BATCH_ROWS: Final = 50_000
@@ -82,6 +82,8 @@ NAMES: Final = {
         LENGTH_UNITS,
     ),
     "speed": _in_units(("speed", "velocity", "gpsspeed", "groundspeed", "locationspeed"), SPEED_UNITS),
+    "activity": ("activity", "sport", "mode"),
+    "pause": ("pause",),
 }
 """What a column of a file may be called, the best name first, as `plain_name` writes it. An `hdop` is no accuracy,
 and a `vel` is in km/h in some formats: neither is listed."""
@@ -111,8 +113,12 @@ _DECIMAL: Final = re.compile(_NUMBER, re.ASCII)
 
 T = TypeVar("T")
 
-Fix = tuple[str | None, float, float, float, float, float, str | None, str | None]
-"""One fix of a JSON document: time as text, lon, lat, altitude, accuracy, speed, user, device."""
+Fix = (
+    tuple[str | None, float, float, float, float, float, str | None, str | None]
+    | tuple[str | None, float, float, float, float, float, str | None, str | None, int, int]
+)
+"""One fix of a JSON document: time as text, lon, lat, altitude, accuracy, speed, user, device; and, in some formats,
+the code of an activity, and whether the recording was stopped before."""
 
 Refusal = str
 """A position of a JSON document that is no fix: the reason."""
@@ -264,8 +270,10 @@ def make_frame(
     speed: NDArray[np.float64] | None = None,
     user: pa.StringArray | None = None,
     device: pa.StringArray | None = None,
+    pause: NDArray[np.int64] | None = None,
+    activity: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
-    """Return a frame with the columns and dtypes of `POINT_DTYPES`; what is not given is NaN or ''."""
+    """Return a frame with the columns and dtypes of `POINT_DTYPES`; what is not given is NaN, '' or 0."""
     unknown = np.full(len(time_ms), np.nan)
     nobody = pa.repeat(pa.scalar("", pa.string()), len(time_ms))
     values = {"user": user, "device": device, "time_ms": time_ms, "lon": lon, "lat": lat}
@@ -274,6 +282,8 @@ def make_frame(
         values[name] = pc.replace_substring(nobody if texts is None else texts, "\0", "\ufffd").to_pandas()
     for name, numbers in (("altitude", altitude), ("accuracy", accuracy), ("speed", speed)):
         values[name] = unknown if numbers is None else numbers
+    for name, codes in (("seq", None), ("pause", pause), ("activity", activity)):
+        values[name] = np.zeros(len(time_ms), np.int64) if codes is None else codes
     return pd.DataFrame(values).astype(POINT_DTYPES)
 
 
@@ -306,11 +316,28 @@ def to_name(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
+def to_activities(texts: Iterable[str | None]) -> NDArray[np.int64]:
+    """Return the codes of activities, 0 where one is unknown."""
+    return np.array([activity_code(text) if text else 0 for text in texts], np.int64)
+
+
+def to_activity(named: object) -> int:
+    """Return the code of the activity that a value of a JSON document names; of several, the largest."""
+    names = named if isinstance(named, list) else [named]
+    return max((activity_code(name) for name in names if isinstance(name, str)), default=0)
+
+
+def to_pauses(texts: pa.StringArray) -> NDArray[np.int64]:
+    """Return which texts say that the recording was stopped before: `1` or `true`."""
+    pauses: NDArray[np.int64] = pc.cast(pc.is_in(pc.ascii_lower(texts), pa.array(["1", "true"])), pa.int64()).to_numpy()
+    return pauses
+
+
 def frame_of_fixes(fixes: Sequence[Fix | Refusal]) -> pd.DataFrame:
     """Return the frame of fixes that a JSON document holds; with a column `REFUSED` if it holds refusals."""
     refused = [fix if isinstance(fix, str) else "" for fix in fixes]
     rows = [_NOTHING if isinstance(fix, str) else fix for fix in fixes]
-    time, lon, lat, altitude, accuracy, speed, user, device = zip(*rows, strict=True)
+    time, lon, lat, altitude, accuracy, speed, user, device, *_ = zip(*rows, strict=False)
     frame = make_frame(
         parse_times(to_texts(time)),
         np.array(lon, np.float64),
@@ -320,6 +347,8 @@ def frame_of_fixes(fixes: Sequence[Fix | Refusal]) -> pd.DataFrame:
         speed=np.array(speed, np.float64),
         user=to_texts(user),
         device=to_texts(device),
+        activity=np.array([row[8] if len(row) > 8 else 0 for row in rows], np.int64),
+        pause=np.array([row[9] if len(row) > 8 else 0 for row in rows], np.int64),
     )
     return frame.assign(**{REFUSED: refused}) if any(refused) else frame
 

@@ -18,6 +18,7 @@ import pandas as pd
 from trackgen_core.readers.columns import (
     Fix,
     find_columns,
+    to_activity,
     to_decimal,
     to_name,
     to_number,
@@ -105,6 +106,8 @@ def _fixes(feature: Any) -> Iterator[Fix]:  # noqa: ANN401
     names, values = tuple(properties), list(properties.values())
     columns = find_columns(names)
     named = {quantity: values[place] for quantity, place in columns.items()}
+    if "motion" in properties:
+        named["activity"] = properties["motion"]
     units = _units(names)
     times = _coordinate_times(properties, named.get("time"))
     for part in _parts(geometry if isinstance(geometry, dict) else {"type": "Point"}, MAX_NESTED):
@@ -138,6 +141,8 @@ def _fixes_of_geometry(
                 _measure(named, "speed", units),
                 user,
                 device,
+                to_activity(named.get("activity")),
+                int(named.get("pause") in (1, True)),
             )
         case "LineString" | "MultiPoint":
             yield from _line(coordinates, times, user, device)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
@@ -23,12 +25,13 @@ from trackgen_core.points import REFUSED
 from trackgen_core.readers.columns import (
     Fix,
     Refusal,
+    to_activity,
     to_decimal,
     to_name,
     to_number,
     to_time_text,
 )
-from trackgen_core.readers.sources import NoFixes, Source, open_text
+from trackgen_core.readers.sources import NoFixes, Source, UnreadableFile, open_text
 from trackgen_core.readers.values import Values, as_list, as_object, frames, opening
 
 PLACE: Final = "Google's estimate of a visit, not a measured point"
@@ -83,8 +86,9 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
 def _fixes(source: Source, values: Values) -> Found:
     visits = source.options.visits
     if values.peek() == "[":
+        spans = _spans_of_activities(source)
         for segment in values.elements():
-            yield from _segment(segment, frozenset(), visits)
+            yield from _segment(segment, frozenset(), spans, visits)
         return
     known = False
     for key in values.members():
@@ -93,9 +97,9 @@ def _fixes(source: Source, values: Values) -> Found:
             continue
         known = True
         if key == "semanticSegments":
-            hours = _hours_of_signals(source)
+            hours, spans = _hours_of_signals(source), _spans_of_activities(source)
             for segment in values.elements():
-                yield from _segment(segment, hours, visits)
+                yield from _segment(segment, hours, spans, visits)
         else:
             section = _SECTIONS[key]
             for element in values.elements():
@@ -113,8 +117,53 @@ def _hours_of_signals(source: Source) -> frozenset[int]:
         values.take(":")
         if values.peek() != "[":
             return frozenset()
-        times = (as_object(as_object(signal).get("position")).get("timestamp") for signal in values.elements())
-        return frozenset(ms // MS_PER_HOUR for ms in map(_to_ms, times) if ms is not None)
+        hours = set()
+        # Faults of the file are left for who reads the fixes.
+        with suppress(UnreadableFile):
+            for signal in values.elements():
+                ms = _to_ms(as_object(as_object(signal).get("position")).get("timestamp"))
+                if ms is not None:
+                    hours.add(ms // MS_PER_HOUR)
+        return frozenset(hours)
+
+
+class _Spans(NamedTuple):
+    """The activities of a Timeline, in the order of their starts."""
+
+    starts: list[int]
+    ends: list[int]
+    codes: list[int]
+
+    def code_at(self, time_ms: int) -> int:
+        """Return the code of the activity that began last before an instant, 0 if it was over by then."""
+        at = bisect_right(self.starts, time_ms) - 1
+        return self.codes[at] if at >= 0 and time_ms <= self.ends[at] else 0
+
+
+def _spans_of_activities(source: Source) -> _Spans:
+    """Return when a Timeline says how somebody moved. Activities stand beside the paths, and before or behind them."""
+    spans = []
+    # Faults of the file are left for who reads the fixes.
+    with suppress(UnreadableFile), open_text(source) as text:
+        values = Values(source.path, text)
+        if values.peek() == "{" and values.find('"semanticSegments"'):
+            values.take(":")
+        if values.peek() == "[":
+            for segment in map(as_object, values.elements()):
+                named = as_object(as_object(segment.get("activity")).get("topCandidate")).get("type")
+                start, end = _to_ms(segment.get("startTime")), _to_ms(segment.get("endTime"))
+                if (code := to_activity(named)) and start is not None and end is not None:
+                    spans.append((start, end, code))
+    starts, ends, codes = zip(*sorted(spans), strict=True) if spans else ((), (), ())
+    return _Spans([*starts], [*ends], [*codes])
+
+
+def _likeliest(found: object) -> int:
+    """Return the code of the likeliest activity of the first list of candidates of a record."""
+    first = as_object(next(iter(as_list(found)), None))
+    candidates = [*map(as_object, as_list(first.get("activity")))]
+    best = max(candidates, key=lambda one: -1.0 if math.isnan(c := to_number(one.get("confidence"))) else c, default={})
+    return to_activity(best.get("type"))
 
 
 def _record(record: dict[str, Any], _visits: bool) -> Found:
@@ -128,6 +177,8 @@ def _record(record: dict[str, Any], _visits: bool) -> Found:
         to_number(record.get("velocity")),
         None,
         to_name(record.get("deviceTag")),
+        _likeliest(record.get("activity")),
+        0,
     )
 
 
@@ -149,7 +200,7 @@ def _signal(signal: dict[str, Any], _visits: bool) -> Found:
     )
 
 
-def _segment(segment: object, hours: frozenset[int], visits: bool) -> Found:
+def _segment(segment: object, hours: frozenset[int], spans: _Spans, visits: bool) -> Found:
     """Yield what a segment of a `Timeline.json` holds.
 
     Parameters
@@ -158,6 +209,8 @@ def _segment(segment: object, hours: frozenset[int], visits: bool) -> Found:
         An element of `semanticSegments`, or of the array that iOS writes.
     hours : set of int
         The hours of which there are raw signals.
+    spans : _Spans
+        The activities.
     visits : bool
         Whether visits and activities are wanted.
     """
@@ -168,11 +221,13 @@ def _segment(segment: object, hours: frozenset[int], visits: bool) -> Found:
         time: object = point.get("time")
         if time is None and start_ms is not None and math.isfinite(minutes):
             time = start_ms + round(minutes * MS_PER_MINUTE)
-        if hours and ((ms := _to_ms(time)) is not None) and ms // MS_PER_HOUR in hours:
+        ms = _to_ms(time)
+        if ms is not None and ms // MS_PER_HOUR in hours:
             yield COVERED
         else:
             lon, lat, altitude = _place(point.get("point"))
-            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None
+            code = 0 if ms is None else spans.code_at(ms)
+            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None, code, 0
     activity = as_object(segment.get("activity"))
     if "visit" in segment:
         place = as_object(as_object(segment["visit"]).get("topCandidate")).get("placeLocation")
@@ -195,7 +250,7 @@ def _estimates(reason: str, visits: bool, moments: list[tuple[object, object]]) 
 def _timeline_object(element: dict[str, Any], visits: bool) -> Found:
     """Yield what an element of a monthly file holds."""
     activity, visit = as_object(element.get("activitySegment")), as_object(element.get("placeVisit"))
-    yield from _simplified(activity)
+    yield from _simplified(activity, to_activity(activity.get("activityType")))
     for end in ("start", "end"):
         place = as_object(activity.get(f"{end}Location"))
         if "latitudeE7" in place:
@@ -206,7 +261,7 @@ def _timeline_object(element: dict[str, Any], visits: bool) -> Found:
 
 
 def _visit(visit: dict[str, Any], visits: bool) -> Found:
-    yield from _simplified(visit)
+    yield from _simplified(visit, 0)
     place = as_object(visit.get("location"))
     if "latitudeE7" in place:
         yield from _estimates(PLACE, visits, [(_time_of(visit, end), _as_text(place)) for end in ("start", "end")])
@@ -225,10 +280,21 @@ def _as_text(place: dict[str, Any]) -> str:
     return f"{_degrees(place.get('latitudeE7')):.7f}, {_degrees(place.get('longitudeE7')):.7f}"
 
 
-def _simplified(element: dict[str, Any]) -> Found:
+def _simplified(element: dict[str, Any], activity: int) -> Found:
     for point in map(as_object, as_list(as_object(element.get("simplifiedRawPath")).get("points"))):
         lon, lat = _degrees(point.get("lngE7")), _degrees(point.get("latE7"))
-        yield _time(point), lon, lat, math.nan, to_number(point.get("accuracyMeters")), math.nan, None, None
+        yield (
+            _time(point),
+            lon,
+            lat,
+            math.nan,
+            to_number(point.get("accuracyMeters")),
+            math.nan,
+            None,
+            None,
+            activity,
+            0,
+        )
 
 
 def _edit(edit: dict[str, Any], _visits: bool) -> Found:
@@ -253,7 +319,7 @@ def _edit(edit: dict[str, Any], _visits: bool) -> Found:
 _SECTIONS: Final[dict[str, Callable[[dict[str, Any], bool], Found]]] = {
     "locations": _record,
     "timelineObjects": _timeline_object,
-    "semanticSegments": lambda segment, visits: _segment(segment, frozenset(), visits),
+    "semanticSegments": lambda segment, visits: _segment(segment, frozenset(), _Spans([], [], []), visits),
     "rawSignals": _signal,
     "timelineEdits": _edit,
 }

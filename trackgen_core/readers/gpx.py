@@ -12,6 +12,7 @@ import pandas as pd
 from trackgen_core.readers.sources import NoFixes, Source
 from trackgen_core.readers.xml import (
     ACCURACY,
+    ACTIVITY,
     ALTITUDE,
     FIELDS,
     SPEED,
@@ -39,10 +40,16 @@ _TRACKS: Final = Layout(
     root="gpx",
     point="trkpt",
     children={"time": TIME, "ele": ALTITUDE, "speed": SPEED},
-    deeper={"speed": SPEED, **dict.fromkeys(ACCURACIES, ACCURACY)},
+    deeper={"speed": SPEED, "activity": ACTIVITY, **dict.fromkeys(ACCURACIES, ACCURACY)},
+    part="trk",
+    segment="trkseg",
+    kind="type",
     counted=("wpt", "rte", "trk"),
 )
 _WAYPOINTS: Final = replace(_TRACKS, point="wpt", counted=())
+
+_STRAVA: Final = {"1": "ride", "4": "hike", "9": "run", "10": "walk"}
+"""What the numbers mean that Strava wrote as the type of a track."""
 
 
 def recognises(head: bytes) -> bool:
@@ -56,7 +63,7 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
     found = False
     for texts in read_texts(source, _TRACKS, counts):
         found = True
-        yield frame_of_texts(texts)
+        yield _frame(texts)
     if found:
         return
     for texts in read_texts(source, _WAYPOINTS) if counts["wpt"] else ():
@@ -70,3 +77,8 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
         others = [counted(counts[name], word) for name, word in (("rte", "route"), ("trk", "track")) if counts[name]]
         there = " and ".join(filter(None, (waypoints, *others)))
         raise NoFixes(source.path, f"no fixes: it has {there or 'no track'}{', but no point of a track' * bool(there)}")
+
+
+def _frame(texts: list[str | None]) -> pd.DataFrame:
+    texts[ACTIVITY::FIELDS] = [_STRAVA.get(text or "", text) for text in texts[ACTIVITY::FIELDS]]
+    return frame_of_texts(texts)

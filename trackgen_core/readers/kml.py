@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from xml.parsers import expat
@@ -60,25 +61,25 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
     """Read the fixes of a KML file, in batches."""
     times = _Queue(lambda texts: parse_times(to_texts(texts)))
     places = _Queue(_parse_places)
-    timeless: Counter[str] = Counter()
+    so_far = _SoFar(times.texts, places.texts)
     error: UnreadableFile | None = None
-    found = False
+    found = 0
     try:
-        for _ in parse(source, "KML", ROOT, partial(_collect, times=times.texts, places=places.texts, shapes=timeless)):
+        for _ in parse(source, "KML", ROOT, partial(_collect, so_far=so_far)):
             times.settle(columns.BATCH_ROWS)
             places.settle(columns.BATCH_ROWS)
             while min(len(times), len(places)) >= columns.BATCH_ROWS:
-                found = True
-                yield _frame(times.take(columns.BATCH_ROWS), places.take(columns.BATCH_ROWS))
+                yield _frame(times.take(columns.BATCH_ROWS), places.take(columns.BATCH_ROWS), so_far.pauses, found)
+                found += columns.BATCH_ROWS
     except UnreadableFile as broken:
         error = broken
     while rest := min(len(times), len(places), columns.BATCH_ROWS):
-        found = True
-        yield _frame(times.take(rest), places.take(rest))
+        yield _frame(times.take(rest), places.take(rest), so_far.pauses, found)
+        found += rest
     if error:
         raise error
     if not found:
-        raise NoFixes(source.path, f"no fixes: {_why_none(timeless)}; export it as GPX, or as KML with gx:Track")
+        raise NoFixes(source.path, f"no fixes: {_why_none(so_far.shapes)}; export it as GPX, or as KML with gx:Track")
 
 
 def _why_none(shapes: Counter[str]) -> str:
@@ -127,19 +128,29 @@ def _parse_places(texts: list[str | None]) -> NDArray[np.float64]:
     return np.column_stack(numbers)
 
 
-def _frame(times: NDArray[np.int64], places: NDArray[np.float64]) -> pd.DataFrame:
+def _frame(times: NDArray[np.int64], places: NDArray[np.float64], pauses: list[int], fixes_before: int) -> pd.DataFrame:
     lon, lat, altitude = places.T
-    return make_frame(times, lon, lat, altitude=altitude)
+    pause = np.isin(np.arange(fixes_before, fixes_before + len(times)), pauses).astype(np.int64)
+    return make_frame(times, lon, lat, altitude=altitude, pause=pause)
 
 
-def _collect(
-    parser: expat.XMLParserType,
-    document: Document,
-    times: list[str | None],
-    places: list[str | None],
-    shapes: Counter[str],
-) -> None:
-    """Set handlers that append the time and the place of every fix to these lists, and count shapes."""
+@dataclass
+class _SoFar:
+    """What has been found in a file, which may have several documents."""
+
+    times: list[str | None]
+    places: list[str | None]
+    shapes: Counter[str] = field(default_factory=Counter)
+    pauses: list[int] = field(default_factory=list)
+    """Which of all fixes come first behind a pause."""
+    fixes: int = 0
+    """How many have a time."""
+
+
+def _collect(parser: expat.XMLParserType, document: Document, so_far: _SoFar) -> None:
+    """Set handlers that append the time and the place of every fix, and count shapes."""
+    times, places, shapes, pauses = so_far.times, so_far.places, so_far.shapes, so_far.pauses
+    tracks = 0  # of the gx:MultiTrack, so far
     path = [ROOT]
     text_level = 0  # of the element whose text is being collected, 0 if there is none
     pieces: list[str] = []
@@ -150,7 +161,7 @@ def _collect(
     is_line = False
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal text_level, above_sea, lead, moment, is_line
+        nonlocal text_level, above_sea, lead, moment, is_line, tracks
         name = local_name(name) if ":" in name else name
         parent = path[-1]
         path.append(name)
@@ -163,8 +174,13 @@ def _collect(
         elif name == "Placemark":
             moment, is_line = None, False
             points.clear()
+        elif name == "MultiTrack":
+            tracks = 0
         elif name == "Track":
             above_sea, lead = True, 0
+            tracks = tracks + 1 if parent == "MultiTrack" else 0
+            if tracks > 1:
+                pauses.append(so_far.fixes)
         elif name in TIMELESS:
             above_sea = True
             is_line |= name != "Point"
@@ -185,13 +201,15 @@ def _collect(
         elif name == "Track":
             places.extend([None] * lead)
             times.extend([None] * -lead)
+            so_far.fixes += max(-lead, 0)
         elif name == "Placemark" and moment is not None:
             times.extend([moment] * len(points))
             places.extend(points)
+            so_far.fixes += len(points)
             shapes[TIMED] += is_line
         path.pop()
         if not path:
-            document.depth = 0
+            document.is_over = True
 
     def use(parent: str, name: str, text: str) -> None:
         nonlocal above_sea, lead, moment
@@ -205,6 +223,7 @@ def _collect(
                 points.append(seen_from_above(text))
         elif name == "when":
             times.append(text)
+            so_far.fixes += 1
             lead += 1
         else:
             places.append(seen_from_above(text))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from trackgen_core.readers.columns import Fix, batches, frame_of_fixes, to_decimal, to_name, to_time_text
+from trackgen_core.readers.columns import Fix, batches, frame_of_fixes, to_activity, to_decimal, to_name, to_time_text
 from trackgen_core.readers.sources import Source, UnreadableFile, open_text
 from trackgen_core.readers.values import CHUNK_CHARS, Values, as_object, frames, opening
 
@@ -98,4 +98,6 @@ def _fix(message: dict[str, Any], arrival: str | None) -> Fix:
         to_decimal(message.get("vel")) / KMH_PER_MS,
         None,
         levels[2] if len(levels) > 2 else to_name(message.get("device")),
+        to_activity(message.get("motionactivities")),
+        0,
     )

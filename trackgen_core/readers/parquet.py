@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,8 @@ from trackgen_core.readers.columns import (
     parse_numbers,
     parse_times,
     require_columns,
+    to_activities,
+    to_pauses,
     to_texts,
     units_per_ours,
 )
@@ -113,7 +115,7 @@ def _require_wgs84(crs: object, path: str) -> None:
 
 
 def _frame(batch: pa.RecordBatch, found: dict[str, str], geometry: str | None) -> pd.DataFrame:
-    numbers = {
+    numbers: dict[str, Any] = {
         quantity: _numbers(batch.column(found[quantity])) / (units_per_ours(quantity, found[quantity]) or 1.0)
         for quantity in ("lon", "lat", "altitude", "accuracy", "speed")
         if quantity in found
@@ -122,7 +124,12 @@ def _frame(batch: pa.RecordBatch, found: dict[str, str], geometry: str | None) -
         numbers["lon"], numbers["lat"], height = _points(batch.column(geometry)).T
         numbers.setdefault("altitude", height)
     texts = {name: _texts(batch.column(found[name])) for name in ("user", "device") if name in found}
-    return make_frame(_times(batch.column(found["time"])), **numbers, **texts)
+    facts: dict[str, Any] = {
+        name: parse(_texts(batch.column(found[name])))
+        for name, parse in (("pause", to_pauses), ("activity", lambda names: to_activities(names.to_pylist())))
+        if name in found
+    }
+    return make_frame(_times(batch.column(found["time"])), **numbers, **texts, **facts)
 
 
 def _texts(values: pa.Array) -> pa.StringArray:

@@ -192,14 +192,16 @@ class _Stream(io.RawIOBase):
         self._source = source
         self._layers = layers
         self._position = 0
+        self._is_over = False
+        """Whether damage was taken for the end."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        state = self._source._state
-        if state.broken:
+        if self._is_over:
             return 0
+        state = self._source._state
         try:
             with explained(self._source.path, f"byte {self._position}: "):
                 count = self._readinto(buffer)
@@ -208,7 +210,7 @@ class _Stream(io.RawIOBase):
         except UnreadableFile as error:
             if not (self._source.options.recover and self._position):
                 raise
-            state.broken = error
+            state.broken, self._is_over = error, True
             return 0
         self._position += count
         return count

@@ -7,7 +7,7 @@ say theirs are known by their headers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from trackgen_core.readers.columns import (
     parse_numbers,
     parse_times,
     plain_name,
+    to_activities,
+    to_pauses,
     units_per_ours,
 )
 from trackgen_core.readers.sources import Source
@@ -117,7 +119,7 @@ class Table:
     def frame(self, cells: Cells) -> pd.DataFrame:
         """Return the frame of some rows."""
         columns = self.columns
-        numbers = {
+        numbers: dict[str, Any] = {
             quantity: self._measures(quantity, self._numerals(cells, columns[quantity]))
             for quantity in columns.keys() & {"altitude", "accuracy", "speed"}
         }
@@ -132,6 +134,10 @@ class Table:
             quantity: pc.replace_substring_regex(cells(columns[quantity]), _FORMULA, r"\1")
             for quantity in columns.keys() & {"user", "device"}
         }
+        if "pause" in columns:
+            numbers["pause"] = to_pauses(cells(columns["pause"]))
+        if "activity" in columns:
+            numbers["activity"] = to_activities(cells(columns["activity"]).to_pylist())
         frame = make_frame(self._times(cells), lon, lat, **numbers, **texts)
         if self._speeds:
             frame = self._speeds.checked(frame)

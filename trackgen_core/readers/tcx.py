@@ -28,6 +28,9 @@ _LAYOUT: Final = Layout(
     children={"Time": TIME, "AltitudeMeters": ALTITUDE},
     deeper={"LongitudeDegrees": LON, "LatitudeDegrees": LAT, "Speed": SPEED},
     plan="Courses",
+    part="Lap",
+    segment="Track",
+    sport="Activity",
 )
 
 

@@ -13,10 +13,11 @@ from functools import partial
 from typing import BinaryIO, Final, cast
 from xml.parsers import expat
 
+import numpy as np
 import pandas as pd
 
 from trackgen_core.readers import columns
-from trackgen_core.readers.columns import make_frame, parse_numbers, parse_times, to_texts
+from trackgen_core.readers.columns import make_frame, parse_numbers, parse_times, to_activities, to_texts
 from trackgen_core.readers.sources import LATIN_1, NoFixes, Source, UnreadableFile
 
 CHUNK_BYTES: Final = 1 << 16
@@ -33,10 +34,13 @@ HEAD_BYTES: Final = 1024
 MAX_TEXT_PIECES: Final = 64
 """Expat delivers a text in pieces of up to 8 KiB; a text of so many is no value, and must not fill the memory."""
 
-TIME, LON, LAT, ALTITUDE, ACCURACY, SPEED = range(6)
-"""Places of the texts of one point."""
+MAX_KIND_CHARS: Final = 100
+"""A longer text names no activity, and is kept with each point."""
 
-FIELDS: Final = 6
+TIME, LON, LAT, ALTITUDE, ACCURACY, SPEED, PAUSE, ACTIVITY = range(8)
+"""Places of the texts of one point. That of `PAUSE` is there if the recording was stopped before the point."""
+
+FIELDS: Final = 8
 
 _BEFORE: Final = re.compile(rb"(?:\s|\xef\xbb\xbf)*")
 _BEHIND: Final = re.compile(rb"(?:[\s\0]|\xef\xbb\xbf)*")
@@ -68,6 +72,12 @@ class Layout:
         Which of the texts an element holds directly under a point, and which deeper.
     plan : str
         An element whose points were planned, not recorded.
+    part, segment : str
+        The elements of a recording, and of what lies between two pauses in it.
+    kind : str
+        The element directly in a `part` whose text says how somebody moved.
+    sport : str
+        The element whose attribute `Sport` says so.
     counted : tuple of str
         Elements to count, outside of points.
     """
@@ -78,6 +88,10 @@ class Layout:
     children: Mapping[str, int]
     deeper: Mapping[str, int]
     plan: str = ""
+    part: str = ""
+    segment: str = ""
+    kind: str = ""
+    sport: str = ""
     counted: tuple[str, ...] = ()
 
 
@@ -86,8 +100,8 @@ class Document:
     """A document that is being parsed: what its handlers keep of it."""
 
     path: str
-    depth: int = 1
-    """How many elements are open."""
+    is_over: bool = False
+    """Whether its root element has ended."""
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -148,7 +162,7 @@ def read_texts(source: Source, layout: Layout, counts: Counter[str] | None = Non
 
 def frame_of_texts(texts: list[str | None]) -> pd.DataFrame:
     """Return the frame of a batch of `read_texts`."""
-    time, lon, lat, altitude, accuracy, speed = (to_texts(texts[place::FIELDS]) for place in range(FIELDS))
+    time, lon, lat, altitude, accuracy, speed = (to_texts(texts[place::FIELDS]) for place in range(PAUSE))
     return make_frame(
         parse_times(time),
         parse_numbers(lon),
@@ -156,6 +170,8 @@ def frame_of_texts(texts: list[str | None]) -> pd.DataFrame:
         altitude=parse_numbers(altitude),
         accuracy=parse_numbers(accuracy),
         speed=parse_numbers(speed),
+        pause=np.array([text is not None for text in texts[PAUSE::FIELDS]], np.int64),
+        activity=to_activities(texts[ACTIVITY::FIELDS]),
     )
 
 
@@ -319,7 +335,7 @@ def _feed(parser: expat.XMLParserType, chunk: bytes, document: Document) -> bool
     except UnreadableFile:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:
-        if isinstance(error, expat.ExpatError) and not document.depth:
+        if isinstance(error, expat.ExpatError) and document.is_over:
             return False
         reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else str(error)
         what = f"not well-formed XML ({reason})" if chunk else f"the file breaks off ({reason}); copy it again"
@@ -337,8 +353,11 @@ def _collect(parser: expat.XMLParserType, document: Document, layout: Layout, te
     They run for every tag of a file, which takes most of the time of reading it: plain closures that keep nothing
     but strings.
     """
-    children, deeper, point_name, counted = layout.children, layout.deeper, layout.point, layout.counted
-    depth = document.depth
+    children, deeper, point_name = layout.children, layout.deeper, layout.point
+    depth = part_depth = 0  # of the open element outside of points, below the root; and of the part
+    segments = 0  # of the part, so far
+    pause: str | None = None
+    activity: str | None = None
     level = 0  # of the open element: 1 for a point, 0 outside of one
     planned = False
     point: list[str | None] = []
@@ -347,14 +366,13 @@ def _collect(parser: expat.XMLParserType, document: Document, layout: Layout, te
     pieces: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, level, planned, point, place, place_level
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise too_deep(parser, document)
+        nonlocal level, planned, point, place, place_level, pause
         if ":" in name:
             name = local_name(name)
         if level:
             level += 1
+            if level > MAX_DEPTH:
+                raise too_deep(parser, document)
             if place is None:
                 place = (children if level == 2 else deeper).get(name)
                 if place is not None:
@@ -362,21 +380,37 @@ def _collect(parser: expat.XMLParserType, document: Document, layout: Layout, te
                     parser.CharacterDataHandler = characters
         elif name == point_name and not planned:
             level = 1
-            point = [None, attributes.get("lon"), attributes.get("lat"), None, None, None]
-        elif name == layout.plan:
-            planned = True
-        elif name in counted:
+            point = [None, attributes.get("lon"), attributes.get("lat"), None, None, None, pause, activity]
+        else:
+            start_outside(name, attributes)
+
+    def start_outside(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, part_depth, segments, pause, activity, planned
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise too_deep(parser, document)
+        if name in layout.counted:
             document.counts[name] += 1
+        if name == layout.plan:
+            planned = True
+        elif name == layout.part:
+            part_depth, segments, pause = depth, 0, None
+            if layout.kind:
+                activity = None
+        elif name == layout.segment:
+            segments += 1
+            pause = "1" if segments > 1 else None
+        elif name == layout.sport:
+            activity = attributes.get("Sport")
+        elif name == layout.kind and depth == part_depth + 1:
+            parser.CharacterDataHandler = characters
 
     def characters(data: str) -> None:
         if len(pieces) < MAX_TEXT_PIECES:
             pieces.append(data)
 
     def end(name: str) -> None:
-        nonlocal depth, level, planned, place
-        depth -= 1
-        if not depth:
-            document.depth = 0
+        nonlocal level, place, pause
         if level:
             if place is not None and level == place_level:
                 text = "".join(pieces) if len(pieces) < MAX_TEXT_PIECES else None
@@ -389,8 +423,21 @@ def _collect(parser: expat.XMLParserType, document: Document, layout: Layout, te
             level -= 1
             if not level:
                 texts.extend(point)
-        elif planned and local_name(name) == layout.plan:
+                if point[LON] is not None or point[LAT] is not None:
+                    pause = None
+        else:
+            end_outside(local_name(name))
+
+    def end_outside(name: str) -> None:
+        nonlocal depth, activity, planned
+        if name == layout.plan:
             planned = False
+        elif parser.CharacterDataHandler is not None:
+            activity = "".join(pieces)[:MAX_KIND_CHARS].strip()
+            pieces.clear()
+            parser.CharacterDataHandler = None
+        depth -= 1
+        document.is_over = depth < 0
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
