@@ -362,7 +362,9 @@ def _why_nothing(file: FileReport) -> str:
     if not file.read:
         return "no fixes: it has no rows"
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in file.reasons.most_common())
-    return f"no fixes: {'its row was' if file.read == 1 else f'all its {file.read:,} rows were'} rejected ({reasons})"
+    if file.read == 1:
+        return f"no fixes: its row was rejected ({reasons})"
+    return f"no fixes: all its {file.read:,} rows were rejected ({reasons})"
 
 
 def _with_owner(rows: pd.DataFrame, source: Source, user: str | None, device: str) -> pd.DataFrame:
