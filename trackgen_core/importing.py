@@ -347,7 +347,8 @@ def _readable_rows(source: Source, file: FileReport) -> Iterator[pd.DataFrame]:
             raise UnreadableFile(f"{error}; {kept}") from error
         damage = error
     if damage:
-        source.note(f"the {counted(count, 'row')} before damage were kept: {damage}")
+        what = str(damage).removeprefix(f"{source.path}: ")
+        source.note(f"the {counted(count, 'row')} before damage were kept: {what}")
 
 
 def _refuse(file: FileReport, error: UnreadableFile, source: Source) -> None:

@@ -205,6 +205,19 @@ def test_polar(tmp_path: Path, start: str, route: str, offset: int | None, noted
     assert (UTC_ASSUMED in source.notes) == noted
 
 
+def test_polar_of_newer_exports(tmp_path: Path) -> None:
+    points = [
+        {"longitude": 8.1 + i / 10, "latitude": 47.1 + i / 10, "altitude": 401, "elapsedMillis": 1000 * i}
+        for i in (0, 1)
+    ]
+    points.append({"longitude": 8, "latitude": 47, "elapsedMillis": 1e300})
+    route = {"startTime": "2024-05-01T12:00:00", "wayPoints": points}
+    exercise = {"startTime": "2024-05-01T12:00:00", "timezoneOffset": 120, "routes": {"route": route}}
+    document = {"exportVersion": "1.7", "exercises": [exercise]}
+    found = places(rows_of(source_of(tmp_path, json.dumps(document), "training-session.json"), "polar"))
+    assert [(time, round(lon, 6), round(lat, 6)) for time, lon, lat in found] == [*PLACES, (None, 8, 47)]
+
+
 def suunto_sample(i: int) -> dict[str, Any]:
     return {
         "Latitude": math.radians(47.1 + i / 10),

@@ -69,6 +69,7 @@ def test_extensions(tmp_path: Path, more: str, speed: float | None, accuracy: fl
         ("UTF-16", "utf-16"),
         ("UTF-16", "utf-8"),  # declared wrongly
         ("UTF-8", "utf-8-sig"),
+        ("utf8", "utf-8"),
         ("windows-1252", "ascii"),
     ],
 )

@@ -41,7 +41,7 @@ def test_visits_of_google_only_if_asked_for(home: Path, tmp_path: Path) -> None:
     )
     done = run(home, "import", path, "--user", "anna")
     assert done.returncode == 1
-    assert "1 estimates of Google alone" in done.stderr
+    assert "1 estimate of Google alone" in done.stderr
     assert "--visits" in done.stderr
     assert trackgen(home, "import", path, "--user", "anna", "--visits").startswith("read 2  new 2 ")
 

@@ -35,6 +35,10 @@ NESTED: Final = ("coords", "location", "position")
 """Members that may hold the place of an object, rather than the object itself."""
 
 
+MAX_EXERCISE_MS: Final = 1e10
+"""A longer exercise (of 115 days) is none."""
+
+
 class App(NamedTuple):
     """An app: how its files are told by the text that they begin with, and how they are read."""
 
@@ -129,7 +133,7 @@ def _polar(source: Source, values: Values) -> Iterator[Fix]:
 
 
 def _polar_route(source: Source, exercise: dict[str, Any], offset: object) -> Iterator[Fix]:
-    route = as_list(as_object(exercise.get("samples")).get("recordedRoute"))
+    route = as_list(as_object(exercise.get("samples")).get("recordedRoute")) or _polar_waypoints(exercise)
     minutes = to_decimal(exercise.get("timezoneOffset", offset))
     shift = timedelta(minutes=minutes) if math.isfinite(minutes) and abs(minutes) < 1440 else None
     first = _moment(as_object(route[0]).get("dateTime")) if route else None
@@ -144,6 +148,19 @@ def _polar_route(source: Source, exercise: dict[str, Any], offset: object) -> It
         if shift and (local := _moment(time)):
             time = (local - shift).isoformat()
         yield _fix(time, point)
+
+
+def _polar_waypoints(exercise: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the points of an exercise as newer exports have them, with the time since the start of the route."""
+    route = as_object(as_object(exercise.get("routes")).get("route"))
+    start = _moment(route.get("startTime"))
+    points = []
+    for point in map(as_object, as_list(route.get("wayPoints"))):
+        elapsed = to_decimal(point.get("elapsedMillis"))
+        known = start is not None and 0 <= elapsed < MAX_EXERCISE_MS
+        time = (start + timedelta(milliseconds=elapsed)).isoformat() if start and known else None
+        points.append({**point, "dateTime": time})
+    return points
 
 
 def _is_suunto(text: str) -> bool:

@@ -33,6 +33,7 @@ from trackgen_core.readers.columns import (
 )
 from trackgen_core.readers.sources import NoFixes, Source, UnreadableFile, open_text
 from trackgen_core.readers.values import Values, as_list, as_object, frames, opening
+from trackgen_core.words import counted
 
 PLACE: Final = "Google's estimate of a visit, not a measured point"
 END: Final = "Google's estimate of the start or end of an activity, not a measured point"
@@ -79,7 +80,7 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
         found += int((reasons == "").sum())
         yield frame
     if estimates and not found:
-        what = f"no points: it holds {estimates} estimates of Google alone, of visits and activities"
+        what = f"no points: it holds {counted(estimates, 'estimate')} of Google alone, of visits and activities"
         raise NoFixes(source.path, f"{what}; with --visits they are imported as points")
 
 

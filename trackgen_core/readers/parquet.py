@@ -70,6 +70,9 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
                     yield speeds.checked(frame) if speeds else frame
         except UnreadableFile:
             raise
+        except pa.ArrowNotImplementedError as error:
+            what = f"it has something that cannot be read ({error}); write it with another program"
+            raise UnreadableFile(f"{source.path}: {what}") from error
         except (pa.ArrowException, OSError, ValueError, UnicodeError) as error:
             what = f"the Parquet data are damaged or break off ({error}); copy it again"
             raise UnreadableFile(f"{source.path}: {what}") from error

@@ -64,7 +64,7 @@ ZONES_LOOKED_AT: Final = 1000
 UTC_ASSUMED: Final = "its times do not say their zone: they were taken as UTC"
 AMBIGUOUS: Final = "dates such as 05/01/2024 do not say whether the day or the month is first: write 2024-05-01"
 
-_SIDED: Final = r"^(?P<before>[NSEWnsew]?)\s*(?P<number>[-+]?\d+(?:\.\d+)?)\s*(?P<behind>[NSEWnsew]?)$"
+_SIDED: Final = r"^(?P<before>[NSEWnsew]?)\s*(?P<number>[-+]?\d+(?:\.\d+)?)\s*°?\s*(?P<behind>[NSEWnsew]?)$"
 _MEASURE: Final = r"^(?P<number>[-+]?\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]+(?:/[A-Za-z]+)?)$"
 _CLOCK_ALONE: Final = r"^\d{1,6}(?:\.\d*)?$"
 _ZONE: Final = r"(?:[Zz]|UTC|GMT|\d\s*[+-]\d\d:?\d?\d?)$"
@@ -130,10 +130,7 @@ class Table:
             self._is_e7 = bool((np.abs(lat) > E7_LAT).any())
         if self._is_e7:
             lon, lat = lon / 1e7, lat / 1e7
-        texts = {
-            quantity: pc.replace_substring_regex(cells(columns[quantity]), _FORMULA, r"\1")
-            for quantity in columns.keys() & {"user", "device"}
-        }
+        texts = {quantity: _names(cells(columns[quantity])) for quantity in columns.keys() & {"user", "device"}}
         if "pause" in columns:
             numbers["pause"] = to_pauses(cells(columns["pause"]))
         if "activity" in columns:
@@ -153,22 +150,21 @@ class Table:
 
     def _measures(self, quantity: str, texts: pa.StringArray) -> NDArray[np.float64]:
         """Return numbers in our units. A unit behind a number counts more than that of the column."""
-        numbers = parse_numbers(texts) / (self._units[quantity] or 1.0)
-        unread = np.isnan(numbers) & np.asarray(pc.binary_length(texts).to_numpy() > 0)
+        numbers: NDArray[np.float64] = parse_numbers(texts) / (self._units[quantity] or 1.0)
+        unread = _unread(numbers, texts)
         if unread.any():
             parts = pc.extract_regex(texts, _MEASURE)
-            units = pc.fill_null(pc.struct_field(parts, "unit"), "").to_numpy(zero_copy_only=False)
-            found = {unit: UNITS[quantity].get(plain_name(unit), np.nan) for unit in set(units[unread])}
-            counts = np.array([found.get(unit, np.nan) for unit in units])
+            units = pc.dictionary_encode(pc.fill_null(pc.struct_field(parts, "unit"), ""))
+            counts = np.array([UNITS[quantity].get(plain_name(unit), np.nan) for unit in units.dictionary.to_pylist()])
             written = parse_numbers(pc.fill_null(pc.struct_field(parts, "number"), ""))
-            numbers = np.where(unread, written / counts, numbers)
+            numbers = np.where(unread, written / counts[units.indices.to_numpy()], numbers)
         return numbers
 
     def _angles(self, cells: Cells, quantity: str) -> NDArray[np.float64]:
         """Return longitudes or latitudes: signed, or with their side before, behind or beside them."""
         texts = self._numerals(cells, self.columns[quantity])
         angles = parse_numbers(texts)
-        unread = np.isnan(angles) & np.asarray(pc.binary_length(texts).to_numpy() > 0)
+        unread = _unread(angles, texts)
         positive, negative = ("N", "S") if quantity == "lat" else ("E", "W")
         if unread.any():
             parts = pc.extract_regex(texts, _SIDED)
@@ -222,6 +218,18 @@ class Table:
         zoned = pc.or_(pc.match_substring_regex(texts, _ZONE), pc.match_substring_regex(texts, _NUMBER_ALONE))
         if (~zoned.to_numpy(zero_copy_only=False) & (times != NO_TIME)).any():
             self._source.note(UTC_ASSUMED)
+
+
+def _names(texts: pa.StringArray) -> pa.StringArray:
+    """Return names without the apostrophe that keeps a spreadsheet from taking them for a formula."""
+    quoted = pc.any(pc.starts_with(texts, "'")).as_py()
+    return pc.replace_substring_regex(texts, _FORMULA, r"\1") if quoted else texts
+
+
+def _unread(numbers: NDArray[np.float64], texts: pa.StringArray) -> NDArray[np.bool_]:
+    """Return which texts hold something else than a number."""
+    unread = np.isnan(numbers)
+    return unread & (pc.binary_length(texts).to_numpy() > 0) if unread.any() else unread
 
 
 def _is(texts: pa.StringArray, value: str) -> NDArray[np.bool_]:

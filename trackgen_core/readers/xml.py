@@ -293,8 +293,10 @@ def _codec(head: bytes) -> str | None:
         codec = codecs.lookup(declared[1].decode("ascii")).name if declared else ""
     except LookupError:
         return None
-    # Some programs declare UTF-16, and write UTF-8: a declaration that can be read is not in UTF-16.
-    return codec if codec in _OF_SEVERAL_BYTES else "utf-8" if codec.startswith("utf-16") else None
+    # Some programs declare UTF-16, and write UTF-8: a declaration that can be read is not in UTF-16. Of the names of
+    # UTF-8, expat knows one.
+    is_utf8 = codec.startswith("utf-16") or (codec == "utf-8" and declared and declared[1].lower() != b"utf-8")
+    return codec if codec in _OF_SEVERAL_BYTES else "utf-8" if is_utf8 else None
 
 
 def _end(pattern: re.Pattern[bytes], text: bytes) -> int:
