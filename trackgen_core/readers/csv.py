@@ -90,7 +90,7 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
         lines = iter(partial(text.readline, MAX_LINE_CHARS), "")
         if source.options.recover:
             lines = _whole_lines(lines, source)
-        first = list(islice(lines, MAX_PREAMBLE_LINES))
+        first = list(_first_lines(lines))
         header = _find_header(first)
         if header is None:
             raise NoFixes(source.path, "the file is empty")
@@ -111,6 +111,14 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
                 for batch in batches(_rows(reader, len(names), number, source)):
                     yield table.frame(_cells_of(batch, len(names)))
             number += len(block)
+
+
+def _first_lines(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines among which the header is; a long one is the last, so that they never fill the memory."""
+    for line in islice(lines, MAX_PREAMBLE_LINES):
+        yield line
+        if len(line) > MAX_HEADER_CHARS:
+            return
 
 
 def _find_header(lines: Iterable[str]) -> _Header | None:
