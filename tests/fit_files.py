@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+CRC_BYTES: Final = 2
+
 EPOCH_S: Final = 631_065_600
 """Seconds of FIT count from 1989-12-31T00:00:00Z."""
 

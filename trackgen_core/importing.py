@@ -24,11 +24,24 @@ from trackgen_core.database import (
     writing,
 )
 from trackgen_core.points import FILE_FACTS, MS_PER_DAY, TieCounter, completed, validate
-from trackgen_core.readers import NoFixes, Source, UnreadableFile, count_bytes, find_sources, read, recognise
+from trackgen_core.readers import (
+    NoFixes,
+    Options,
+    Source,
+    UnreadableFile,
+    count_bytes,
+    find_sources,
+    read,
+    recognise,
+)
 from trackgen_core.schema import devices, users
 from trackgen_core.store import TOUCHED_DTYPES, VALUE_COLUMNS, Store
+from trackgen_core.words import counted
 
 COORDINATES: Final = ("time_ms", "lon", "lat")
+
+MAX_NAMES: Final = 10_000
+"""So many names of users are looked up at once."""
 
 UNKNOWN: Final = "not a format that can be read"
 
@@ -45,6 +58,7 @@ class FileReport:
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
     error: str | None = None
     skipped: str | None = None
 
@@ -73,7 +87,7 @@ class ImportReport:
         """Return the report as the command line prints it."""
         numbers = {name: self.total(name) for name in ("read", "new", "duplicate", "rejected")}
         files = [
-            {key: value for key, value in vars(file).items() if value is not None and value != {}}
+            {key: value for key, value in vars(file).items() if value is not None and value not in ({}, [])}
             for file in self.files
         ]
         reasons, ignored = dict(self.counts("reasons")), dict(self.counts("ignored"))
@@ -96,6 +110,8 @@ def import_paths(
     device: str = "",
     format: str | None = None,
     dry_run: bool = False,
+    recover: bool = False,
+    visits: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ImportReport:
     """Import files, and the files in folders and archives.
@@ -113,6 +129,10 @@ def import_paths(
     dry_run : bool
         Only say what would happen: everything is read and compared with what is stored and with the files before it,
         but nothing is changed, and no other writer waits.
+    recover : bool
+        Import what is whole of a file that is damaged or breaks off, rather than nothing of it.
+    visits : bool
+        Import Google's estimates of visits and activities as well.
     progress : callable
         Called after each batch of a file's rows, and when the file is done.
 
@@ -133,7 +153,7 @@ def import_paths(
 
     with ExitStack() as stack:
         forecast = stack.enter_context(_forecast(store)) if dry_run else None
-        for source in find_sources(paths):
+        for source in find_sources(paths, Options(recover, visits)):
             file = FileReport(source.path)
             report.files.append(file)
             try:
@@ -141,11 +161,11 @@ def import_paths(
                 if file.format is None:
                     raise NoFixes(source.path, source.aside or UNKNOWN)
                 _import_source(store, source, file, user, device, forecast, tell)
+                if not file.new + file.duplicate:
+                    _refuse(file, NoFixes(source.path, _why_nothing(file)), source)
             except UnreadableFile as error:
-                if isinstance(error, NoFixes) and not source.explicit:
-                    report.files[-1] = FileReport(source.path, file.format, skipped=error.reason)
-                else:
-                    report.files[-1] = FileReport(source.path, file.format, error=str(error))
+                report.files[-1] = FileReport(source.path, file.format, notes=file.notes)
+                _refuse(report.files[-1], error, source)
             bytes_done, rows_done = bytes_done + source.size, rows_done + file.read
             progress(Progress(report.files[-1], min(1.0, bytes_done / all_bytes) if all_bytes else 1.0, rows_done))
     return report
@@ -243,12 +263,13 @@ class Incoming:
 
     def _known_devices(self) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, int]]:
         """Return the ids of users and devices by their names, and of users by theirs, as far as they are there."""
-        wanted = (
-            select(users.c.name, devices.c.name, users.c.user_id, devices.c.device_id)
-            .select_from(users.outerjoin(devices))
-            .where(users.c.name.in_({user for user, _ in self.owners}))
+        names = sorted({user for user, _ in self.owners})
+        wanted = select(users.c.name, devices.c.name, users.c.user_id, devices.c.device_id).select_from(
+            users.outerjoin(devices)
         )
-        rows = self.connection.execute(wanted).all()
+        # A statement has a limit of values.
+        parts = [names[start : start + MAX_NAMES] for start in range(0, len(names), MAX_NAMES)]
+        rows = [row for part in parts for row in self.connection.execute(wanted.where(users.c.name.in_(part)))]
         found = {(user, device): (user_id, device_id) for user, device, user_id, device_id in rows}
         return found, {user: user_id for user, _, user_id, _ in rows}
 
@@ -293,7 +314,7 @@ def _import_source(
     assert file.format is not None
     with nullcontext(forecast.connection) if forecast else store.database.engine.connect() as connection:
         incoming, ties = Incoming(store, connection), TieCounter()
-        for rows in read(source, file.format):
+        for rows in _readable_rows(source, file):
             owned = _with_owner(rows, source, user, device)
             valid = validate(owned)
             incoming.add(ties.count(valid.points))
@@ -302,8 +323,49 @@ def _import_source(
             file.reasons += valid.rejected
             file.ignored += valid.ignored
             tell(file)
+        file.notes = source.notes
         file.new = incoming.foresee(forecast.strangers) if forecast else incoming.commit()
         file.duplicate = file.read - file.rejected - file.new
+
+
+def _readable_rows(source: Source, file: FileReport) -> Iterator[pd.DataFrame]:
+    """Read the rows of a file; where it breaks off, end there or raise an error that says how to import them."""
+    assert file.format is not None
+    count = 0
+    try:
+        for rows in read(source, file.format):
+            count += len(rows)
+            yield rows
+        damage = source.broken
+    except NoFixes as error:
+        raise source.broken or error from None
+    except UnreadableFile as error:
+        if not count:
+            raise
+        if not source.options.recover:
+            kept = f"or import the {counted(count, 'row')} before this place with --recover"
+            raise UnreadableFile(f"{error}; {kept}") from error
+        damage = error
+    if damage:
+        what = str(damage).removeprefix(f"{source.path}: ")
+        source.note(f"the {counted(count, 'row')} before damage were kept: {what}")
+
+
+def _refuse(file: FileReport, error: UnreadableFile, source: Source) -> None:
+    """Report why nothing of a file was imported: an error, unless it has no fixes and was only found by the way."""
+    if isinstance(error, NoFixes) and not source.explicit:
+        file.skipped = error.reason
+    else:
+        file.error = str(error)
+
+
+def _why_nothing(file: FileReport) -> str:
+    if not file.read:
+        return "no fixes: it has no rows"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in file.reasons.most_common())
+    if file.read == 1:
+        return f"no fixes: its row was rejected ({reasons})"
+    return f"no fixes: all its {file.read:,} rows were rejected ({reasons})"
 
 
 def _with_owner(rows: pd.DataFrame, source: Source, user: str | None, device: str) -> pd.DataFrame:

@@ -306,11 +306,16 @@ def test_an_archive_with_a_bad_member_has_failed_and_its_good_members_are_import
     assert [sorted({"error", "skipped"} & set(file)) for file in told["files"]] == [["skipped"], [], ["error"], []]
 
 
-def test_rows_that_are_refused_do_not_make_a_file_fail(home: Path, store: Store) -> None:
-    drop(home, "anna/a.csv", f"{HEADER}\nsoon,8.5,47.1\n")
+def test_rows_that_are_refused_make_a_file_fail_only_if_nothing_is_left(home: Path, store: Store) -> None:
+    drop(home, "anna/a.csv", csv() + "soon,8.5,47.1\n")
+    drop(home, "anna/b.csv", f"{HEADER}\nsoon,8.5,47.1\n")
     drop(home, "anna/header.csv", HEADER)
-    import_all(store, home)
-    assert_filed(home, done=["anna/a.csv", "anna/header.csv"])
+    reports = import_all(store, home)
+    assert_filed(home, done=["anna/a.csv"], failed=["anna/b.csv", "anna/header.csv"])
+    assert [report.problems[0].partition(": ")[2] for report in reports if report.failed] == [
+        "no fixes: its row was rejected (1 no readable time)",
+        "no fixes: it has no rows",
+    ]
 
 
 def test_names_that_are_not_utf_8_are_read_as_inside_files(home: Path, store: Store) -> None:

@@ -327,6 +327,7 @@ def test_import_counts_every_row_and_reads_folders_gz_and_zip(home: Path, tmp_pa
         "  rejected 2: position exactly 0, 0",
         "  accuracy ignored 1 time: no possible value",
         f"  skipped {folder / 'README'}: not a format that can be read",
+        f"  skipped {folder / 'c.zip/deep/empty.csv'}: no fixes: it has no rows",
     ]
 
 
@@ -374,9 +375,14 @@ def test_import_says_whose_points_are_missing_or_where_there_are_none(home: Path
     assert "XML" in fails(home, "import", nameless, "--user", "anna", "--format", "gpx")
 
 
-def test_import_of_a_header_without_rows_is_no_failure(home: Path, tmp_path: Path) -> None:
-    out = trackgen(home, "import", save(tmp_path, "timestamp,lon,lat\n"), "--user", "anna")
-    assert out == "read 0  new 0  duplicate 0  rejected 0\n"
+def test_import_of_a_file_that_gives_nothing_fails_with_the_reason(home: Path, tmp_path: Path) -> None:
+    empty = save(tmp_path / "in", "timestamp,lon,lat\n")
+    assert "no fixes: it has no rows" in fails(home, "import", empty, "--user", "anna")
+    found = fails(home, "import", empty.parent, "--user", "anna")
+    assert f"no points to import among 1 file ({empty}: no fixes: it has no rows)" in found
+    useless = save(tmp_path, "timestamp,lon,lat\nsoon,1,2\n1,2,3\n")
+    reasons = "all its 2 rows were rejected (1 no readable time, 1 before 2000-01-01)"
+    assert reasons in fails(home, "import", useless, "--user", "anna")
 
 
 def test_the_user_of_the_file_overrides_the_option_and_a_missing_device_is_nameless(home: Path, tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
-"""CSV: RFC 4180, but with line feeds. A text that a spreadsheet takes for a formula stays as it is."""
+"""CSV: RFC 4180, but with line feeds. A text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+The reader takes that off again, so that names survive being exported and imported.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import pandas as pd
 
 from trackgen_core.export.columns import Columns, texts
+
+_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
+"""How a formula begins; and a text that would be taken for one that is escaped."""
 
 
 def write(batches: Iterable[pd.DataFrame], out: BinaryIO, columns: Columns) -> None:
@@ -24,5 +30,7 @@ def write(batches: Iterable[pd.DataFrame], out: BinaryIO, columns: Columns) -> N
 
 def field(text: str) -> str:
     """Return `text` as a CSV field."""
+    if _FORMULA.match(text):
+        text = f"'{text}"
     # The csv module of Python 3.11 leaves a lone \r bare where lines end in \\n, and readers then see a new line.
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text

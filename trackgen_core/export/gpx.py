@@ -13,6 +13,7 @@ from trackgen_core.export.columns import activity_names, decimal_texts, iso_time
 from trackgen_core.export.lines import ALTITUDE, LAT, LON, LinesOf, Track, only_points, times_ms
 from trackgen_core.export.xml import xml_text
 from trackgen_core.geodesy import FloatArray
+from trackgen_core.words import counted
 
 HEAD: Final = """<?xml version="1.0" encoding="UTF-8"?>
 <gpx version="1.1" creator="Trackgen" xmlns="http://www.topografix.com/GPX/1/1" \
@@ -40,8 +41,8 @@ def write_tracks(batches: Iterable[pd.DataFrame], out: BinaryIO, lines_of: Lines
             # The schema wants this order: name, cmt, desc, src, link, number, type, extensions, trkseg.
             out.write(
                 f"<trk><name>{' '.join(filter(None, (user, device, started_at)))}</name>"
-                f"<desc>user {user}, device {device}, {track.points} points, {distance_m} m, {duration_s} s, "
-                f"track {xml_text(track.track_id)}</desc>\n".encode()
+                f"<desc>{counted(track.points, 'point')}, {distance_m} m, {duration_s} s; "
+                f"track {xml_text(track.track_id)}</desc>{_type(track.mode)}\n".encode()
             )
             for line in _segments(lines_of(track)):
                 points = trkpts(times_ms(line), line[:, LON], line[:, LAT], line[:, ALTITUDE])
@@ -69,6 +70,10 @@ def write_points(batches: Iterable[pd.DataFrame], out: BinaryIO) -> None:
             pauses = ("</trkseg>\n<trkseg>\n" if pause else "" for pause in part["pause"].tolist())
             out.write("".join(pause + point for pause, point in zip(pauses, points, strict=True)).encode())
     out.write(end + b"</gpx>\n")
+
+
+def _type(mode: str | None) -> str:
+    return "" if pd.isna(mode) or not mode else f"<type>{xml_text(mode)}</type>"
 
 
 def _segments(lines: list[FloatArray]) -> list[FloatArray]:

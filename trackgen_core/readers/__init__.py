@@ -3,19 +3,22 @@
 `find_sources` finds the files, `recognise` tells their format, `read` delivers their rows in batches, with the
 columns of `POINT_DTYPES`. A row that cannot be understood has no time or no place, so that `points.validate` counts
 it, and a position that is no fix says so in a column `points.REFUSED`; a file that cannot be read to its end raises
-`UnreadableFile`, and one in which nothing is a fix may raise `NoFixes`. No file is ever held in memory as a whole.
+`UnreadableFile`, after it has delivered all that comes before, and one in which nothing is a fix may raise `NoFixes`.
+What is no reason to refuse a file goes into the notes of its source. No file is ever held in memory as a whole.
 
-To add a format, write a module with `read(source)` and a test of its first bytes, and name both here.
+To add a format, write a module with `read(source)` and a test of its first bytes, and add it to `_FORMATS`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import pandas as pd
 
 from trackgen_core.readers import (
+    apps,
     csv,
     dawarich,
     fit,
@@ -23,29 +26,24 @@ from trackgen_core.readers import (
     google,
     gpx,
     home_assistant,
+    igc,
     kml,
     nmea,
     owntracks,
     parquet,
+    plt,
     tcx,
     traccar,
 )
 from trackgen_core.readers.columns import BATCH_ROWS
-from trackgen_core.readers.sources import (
-    LATIN_1,
-    ZIP_MAGICS,
-    NoFixes,
-    Source,
-    UnreadableFile,
-    count_bytes,
-    encoding_of,
-    find_sources,
-)
+from trackgen_core.readers.finding import count_bytes, find_sources
+from trackgen_core.readers.sources import LATIN_1, NoFixes, Options, Source, UnreadableFile, encoding_of
 
 __all__ = [
     "BATCH_ROWS",
     "FORMATS",
     "NoFixes",
+    "Options",
     "Source",
     "UnreadableFile",
     "count_bytes",
@@ -56,41 +54,35 @@ __all__ = [
 
 SNIFF_BYTES: Final = 1 << 16
 
-_READERS: Final[dict[str, Callable[[Source], Iterator[pd.DataFrame]]]] = {
-    "csv": csv.read,
-    "gpx": gpx.read,
-    "geojson": geojson.read,
-    "owntracks": owntracks.read,
-    "fit": fit.read,
-    "tcx": tcx.read,
-    "kml": kml.read,
-    "nmea": nmea.read,
-    "parquet": parquet.read,
-    "google": google.read,
-    "dawarich": dawarich.read,
-    "traccar": traccar.read,
-    "home-assistant": home_assistant.read,
+
+class _Format(NamedTuple):
+    """A format: how it is read, and how its first bytes, or the text that they are, tell it."""
+
+    read: Callable[[Source], Iterator[pd.DataFrame]]
+    of_bytes: Callable[[bytes], bool] | None = None
+    of_text: Callable[[str], bool] | None = None
+
+
+_FORMATS: Final[dict[str, _Format]] = {
+    "csv": _Format(csv.read),
+    "gpx": _Format(gpx.read, of_bytes=gpx.recognises),
+    "geojson": _Format(geojson.read, of_text=geojson.recognises),
+    "owntracks": _Format(owntracks.read, of_text=owntracks.recognises),
+    "fit": _Format(fit.read, of_bytes=fit.recognises),
+    "tcx": _Format(tcx.read, of_bytes=tcx.recognises),
+    "kml": _Format(kml.read, of_bytes=kml.recognises),
+    "nmea": _Format(nmea.read, of_text=nmea.recognises),
+    "parquet": _Format(parquet.read, of_bytes=parquet.recognises),
+    "google": _Format(google.read, of_text=google.recognises),
+    "dawarich": _Format(dawarich.read, of_text=dawarich.recognises),
+    "traccar": _Format(traccar.read, of_text=traccar.recognises),
+    "home-assistant": _Format(home_assistant.read, of_text=home_assistant.recognises),
+    "plt": _Format(plt.read, of_text=plt.recognises),
+    "igc": _Format(igc.read, of_text=igc.recognises),
+    **{name: _Format(app.read, of_text=app.recognises) for name, app in apps.APPS.items()},
 }
 
-_BYTES: Final[dict[str, Callable[[bytes], bool]]] = {
-    "fit": fit.recognises,
-    "parquet": parquet.recognises,
-    "gpx": gpx.recognises,
-    "tcx": tcx.recognises,
-    "kml": kml.recognises,
-    "nmea": nmea.recognises,
-}
-
-_TEXTS: Final[dict[str, Callable[[str], bool]]] = {
-    "owntracks": owntracks.recognises,
-    "geojson": geojson.recognises,
-    "google": google.recognises,
-    "dawarich": dawarich.recognises,
-    "traccar": traccar.recognises,
-    "home-assistant": home_assistant.recognises,
-}
-
-FORMATS: Final = tuple(_READERS)
+FORMATS: Final = tuple(_FORMATS)
 """Names of the formats that can be read."""
 
 
@@ -105,26 +97,32 @@ def recognise(source: Source) -> str | None:
     Raises
     ------
     UnreadableFile
-        If the file is empty, or cannot be opened or unpacked.
+        If the file cannot be opened or unpacked.
     NoFixes
-        If it is an archive inside an archive.
+        If it is empty.
     """
     with source.open() as stream:
         head = stream.read(SNIFF_BYTES)
     if not head:
-        raise UnreadableFile(f"{source.path}: the file is empty")
-    if head[:4] in ZIP_MAGICS:
-        raise NoFixes(source.path, "an archive inside an archive: unpack it, and import what is in it")
-    for name, of_bytes in _BYTES.items():
-        if of_bytes(head):
+        raise NoFixes(source.path, "the file is empty")
+    try:
+        return _recognise(head, source.path)
+    except Exception as error:
+        raise UnreadableFile(f"{source.path}: its format cannot be recognised ({_shown(error)})") from error
+
+
+def _recognise(head: bytes, path: str) -> str | None:
+    for name, format in _FORMATS.items():
+        if format.of_bytes and format.of_bytes(head):
             return name
     text = head.decode(encoding_of(head), LATIN_1)
-    if "\0" in text:
+    # The first line of a text has no NUL. Further on, a logger that lost its power may have left some.
+    if "\0" in re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]:
         return None
-    for name, of_text in _TEXTS.items():
-        if of_text(text):
+    for name, format in _FORMATS.items():
+        if format.of_text and format.of_text(text):
             return name
-    return "csv" if csv.recognises(text, source.path) else None
+    return "csv" if csv.recognises(text, path) else None
 
 
 def read(source: Source, format: str) -> Iterator[pd.DataFrame]:
@@ -146,11 +144,26 @@ def read(source: Source, format: str) -> Iterator[pd.DataFrame]:
     Raises
     ------
     UnreadableFile
-        If the file breaks off or is not of this format, possibly after rows were delivered: a file is to be
-        imported whole or not at all.
+        If the file breaks off or is not of this format, after the rows before that were delivered: a file is to be
+        imported whole or not at all, unless somebody asks for what is whole of it.
     NoFixes
         If it is whole, but nothing in it is a fix.
     """
-    if format not in _READERS:
+    if format not in _FORMATS:
         raise ValueError(f"no format {format!r}: choose one of {', '.join(FORMATS)}")
-    return _READERS[format](source)
+    return _guarded(source, format)
+
+
+def _guarded(source: Source, format: str) -> Iterator[pd.DataFrame]:
+    """Read a source; whatever its reader raises concerns this file alone."""
+    try:
+        yield from _FORMATS[format].read(source)
+    except UnreadableFile:
+        raise
+    except Exception as error:
+        what = f"the reader of {format} failed ({_shown(error)}); please report this with the file"
+        raise UnreadableFile(f"{source.path}: {what}") from error
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"

@@ -22,32 +22,87 @@ BATCH_ROWS: Final = 50_000
 """The most rows in one frame: enough for whole-column work to pay, little enough to be a few MB."""
 
 MS_FROM: Final = 100_000_000_000
-"""From this size on a number is a time in ms, below it one in s: 1973-03-03 in ms, the year 5138 in s."""
+US_FROM: Final = 1000 * MS_FROM
+NS_FROM: Final = 1000 * US_FROM
+"""From these sizes on a number is a time in ms, in us, in ns, below all of them one in s: each means 1973-03-03, and as
+one of the unit below the year 5138."""
+
+SPEED_UNITS: Final = {
+    **dict.fromkeys(("ms", "mps", "msec"), 1.0),
+    **dict.fromkeys(("kmh", "kph", "kmph", "kmhr"), 3.6),
+    **dict.fromkeys(("kn", "knot", "knots", "kt", "kts"), 3600 / 1852),
+    "mph": 3600 / 1609.344,
+}
+"""How many of a unit are 1 m/s, by its name as `plain_name` writes it."""
+
+LENGTH_UNITS: Final = {**dict.fromkeys(("m", "meters", "metres"), 1.0), **dict.fromkeys(("ft", "feet"), 1 / 0.3048)}
+ANGLE_UNITS: Final = {**dict.fromkeys(("deg", "dd", "degrees", "wgs84"), 1.0), "e7": 1e7, "e6": 1e6}
+
+
+def _in_units(names: tuple[str, ...], units: Iterable[str]) -> tuple[str, ...]:
+    return (*names, *(f"{name}{unit}" for name in names for unit in units))
+
 
 NAMES: Final = {
     "time": (
         *("timestamp", "time", "datetime", "ts", "utc", "tst", "timestamputc", "utctimestamp", "timeutc"),
         *("utctime", "datetimeutc", "utcdatetime", "timestampms", "timems", "timestamps", "times", "isotime"),
         *("epoch", "epochms", "epochs", "unixtime", "unixtimestamp", "recordedat", "fixtime", "gpstime", "date"),
+        *("trackedat", "capturedat", "measuredat", "loggedat", "observedat", "devicetime", "locationtime", "dt", "t"),
+        *("timestampus", "timestampns", "unixtimems", "unixtimestampms", "unixms", "epochtime", "epochseconds"),
+        *("gpsdatetime", "fixdatetime", "locationtimestamp", "locationtimestampsince1970s"),
     ),
-    "lon": ("lon", "longitude", "lng", "long", "x"),
-    "lat": ("lat", "latitude", "y"),
-    "user": ("user", "userid", "username"),
+    "lon": _in_units(
+        ("lon", "longitude", "lng", "long", "x", "gpslongitude", "gpslon", "locationlongitude", "longitudeew"),
+        ANGLE_UNITS,
+    ),
+    "lat": _in_units(("lat", "latitude", "y", "gpslatitude", "gpslat", "locationlatitude", "latitudens"), ANGLE_UNITS),
+    "user": ("user", "userid", "username", "uid"),
     "device": ("device", "deviceid", "trackerid", "devicename", "tracker"),
-    "altitude": ("altitude", "alt", "ele", "elevation", "altitudem", "altm", "elevationm", "elem", "height", "z"),
-    "accuracy": ("accuracy", "acc", "horizontalaccuracy", "hacc", "accuracym", "accm", "horizontalaccuracym"),
-    "speed": ("speed", "velocity", "speedms", "speedmps", "velocityms", "velocitymps"),
+    "altitude": _in_units(
+        (
+            "altitude",
+            "alt",
+            "ele",
+            "elevation",
+            "elem",
+            "height",
+            "z",
+            "gpsaltitude",
+            "locationaltitude",
+            "altitudemsl",
+        ),
+        LENGTH_UNITS,
+    ),
+    "accuracy": _in_units(
+        (
+            *("accuracy", "acc", "horizontalaccuracy", "hacc", "gpsaccuracy", "accuracyhorizontal"),
+            "locationhorizontalaccuracy",
+        ),
+        LENGTH_UNITS,
+    ),
+    "speed": _in_units(("speed", "velocity", "gpsspeed", "groundspeed", "locationspeed"), SPEED_UNITS),
     "activity": ("activity", "sport", "mode"),
     "pause": ("pause",),
 }
 """What a column of a file may be called, the best name first, as `plain_name` writes it. An `hdop` is no accuracy,
 and a `vel` is in km/h in some formats: neither is listed."""
 
+UNITS: Final = {
+    **dict.fromkeys(("lon", "lat"), ANGLE_UNITS),
+    **dict.fromkeys(("altitude", "accuracy"), LENGTH_UNITS),
+    "speed": SPEED_UNITS,
+}
+
 NEEDED: Final = ("time", "lon", "lat")
 """Quantities without which a row is no fix."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _INTEGER = r"^[+-]?\d{1,18}$"
+_NANOSECONDS = r"^\d{19}$"
+NS_DIGITS: Final = 19
+MS_DIGITS: Final = 13
+"""Digits of the same instant, from 2001 to 2262."""
 _ISO_TIME = (
     r"^(?P<year>\d{4})[-/]?(?P<month>\d\d)[-/]?(?P<day>\d\d)(?:[Tt]|\s+)"
     r"(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
@@ -82,6 +137,16 @@ def find_columns(names: tuple[str, ...]) -> dict[str, int]:
     plain = [plain_name(name) for name in names]
     found = ((quantity, next((a for a in aliases if a in plain), None)) for quantity, aliases in NAMES.items())
     return {quantity: plain.index(alias) for quantity, alias in found if alias is not None}
+
+
+@lru_cache(maxsize=1024)
+def units_per_ours(quantity: str, name: str) -> float | None:
+    """Return how many of the units that a column's name says are one of ours (degree, m, m/s); None if it says none."""
+    plain = plain_name(name)
+    for unit, count in UNITS.get(quantity, {}).items():
+        if plain.endswith(unit) and plain.removesuffix(unit) in NAMES[quantity]:
+            return count
+    return None
 
 
 def require_columns(found: Collection[str], names: Sequence[str], path: str, holder: str) -> None:
@@ -119,10 +184,20 @@ def shown_names(names: Sequence[str]) -> str:
 
 
 def batches(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Cut rows into lists of `BATCH_ROWS`."""
+    """Cut rows into lists of `BATCH_ROWS`. If a file breaks off, the rows before that are a last batch."""
     iterator = iter(rows)
-    while batch := list(islice(iterator, BATCH_ROWS)):
-        yield batch
+    error: UnreadableFile | None = None
+    while error is None:
+        batch: list[T] = []
+        try:
+            batch.extend(islice(iterator, BATCH_ROWS))  # which keeps what came before an error
+        except UnreadableFile as broken:
+            error = broken
+        if not batch and error is None:
+            return
+        if batch:
+            yield batch
+    raise error
 
 
 def to_texts(values: Iterable[str | None]) -> pa.StringArray:
@@ -161,8 +236,8 @@ def parse_times(texts: pa.StringArray) -> NDArray[np.int64]:
     Parameters
     ----------
     texts : array of n texts
-        ISO 8601 (with `T` or a blank; without a zone it is UTC) or a number: seconds since the epoch, or
-        milliseconds from a size of `MS_FROM` on.
+        ISO 8601 (with `T` or a blank; without a zone it is UTC) or a number: seconds since the epoch, or from
+        certain sizes on (`MS_FROM`, `US_FROM`, `NS_FROM`) milliseconds, microseconds or nanoseconds.
 
     Returns
     -------
@@ -171,8 +246,8 @@ def parse_times(texts: pa.StringArray) -> NDArray[np.int64]:
 
     Notes
     -----
-    Digits of an ISO time beyond the millisecond are cut, seconds with a fraction are rounded to the nearest
-    millisecond, and integers are exact. A second 60 is the first second of the next minute, and 24:00 the
+    Digits of an ISO time or an integer beyond the millisecond are cut, seconds with a fraction are rounded to the
+    nearest millisecond. A second 60 is the first second of the next minute, and 24:00 the
     midnight that ends the day.
     """
     numeric = pc.match_substring_regex(texts, _NUMBER)
@@ -285,13 +360,22 @@ def _where(mask: pa.BooleanArray, texts: pa.StringArray) -> pa.StringArray:
 def _epoch_times(texts: pa.StringArray) -> NDArray[np.int64]:
     """Return the instants of numbers. A double holds no more than 53 bits, so integers take their own way."""
     plain = pc.ascii_ltrim(texts, "+")
+    if (pc.max(pc.binary_length(plain)).as_py() or 0) >= NS_DIGITS:
+        # Nanoseconds of today do not fit into the integers that are read exactly: cut to ms.
+        nanoseconds = pc.match_substring_regex(plain, _NANOSECONDS)
+        plain = pc.if_else(nanoseconds, pc.utf8_slice_codeunits(plain, 0, stop=MS_DIGITS), plain)
     integer = pc.fill_null(pc.match_substring_regex(plain, _INTEGER), False)
     whole = pc.fill_null(pc.cast(_where(integer, plain), pa.int64()), 0).to_numpy()
-    whole_ms = np.where(np.abs(whole) < MS_FROM, whole * 1000, whole)
+    size = np.abs(whole)
+    whole_ms = np.select(
+        [size < MS_FROM, size < US_FROM, size < NS_FROM], [whole * 1000, whole, whole // 1000], whole // 10**6
+    )
 
     decimal = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore", over="ignore"):
-        decimal_ms = np.rint(np.where(np.abs(decimal) < MS_FROM, decimal * 1000, decimal))
+        size = np.abs(decimal)
+        per_ms = np.select([size < MS_FROM, size < US_FROM, size < NS_FROM], [1e-3, 1.0, 1e3], 1e6)
+        decimal_ms = np.rint(np.where(size < MS_FROM, decimal * 1000, decimal / per_ms))
         representable = np.abs(decimal_ms) < 2.0**63
     decimal_ms = np.where(representable, decimal_ms, 0.0).astype(np.int64)
     return np.where(integer.to_numpy(zero_copy_only=False), whole_ms, np.where(representable, decimal_ms, NO_TIME))

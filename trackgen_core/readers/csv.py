@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,29 +27,42 @@ from trackgen_core.readers.columns import (
     NEEDED,
     batches,
     find_columns,
-    make_frame,
     parse_numbers,
     parse_times,
     plain_name,
     require_columns,
     shown_names,
-    to_activities,
-    to_pauses,
     to_texts,
 )
-from trackgen_core.readers.sources import Source, UnreadableFile, open_text
+from trackgen_core.readers.sources import NoFixes, Source, UnreadableFile, open_text
+from trackgen_core.readers.tables import Cells, Table
 
 DELIMITERS: Final = ",;\t|"
+
+COMMENTS: Final = ("#", "//", "%")
 
 MAX_HEADER_CHARS: Final = 1 << 16
 
 MAX_LINE_CHARS: Final = 1 << 20
 """A longer line is no row of fixes, and must not fill the memory: it is cut into pieces, which are bad rows."""
 
-Cells = Callable[[int], pa.StringArray]
-"""The texts in a column of some rows, without surrounding blanks."""
+MAX_PREAMBLE_LINES: Final = 50
+"""A header stands among so many first lines: some programs put comments, or a title, above it."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_SEPARATOR: Final = re.compile(r'^\ufeff?"?sep=([,;|:\t ])"?\s*$', re.IGNORECASE)
+"""What Excel understands above a header: which delimiter the file has."""
+
+_PACKED: Final = (".gz", ".bz2", ".xz")
+
+
+class _Header(NamedTuple):
+    """Where the header of a file is, and what it says."""
+
+    line: int
+    text: str
+    delimiter: str
+    names: list[str]
 
 
 def recognises(text: str, path: str) -> bool:
@@ -58,48 +71,98 @@ def recognises(text: str, path: str) -> bool:
     A CSV file without the columns that are needed is worth an error that says so; any other text with commas
     is not.
     """
-    header = next((line for line in re.split(r"\r\n?|\n", text) if line.strip()), "")
-    if _CONTROL.search(header):
+    header = _find_header(islice(re.split(r"\r\n?|\n", text), MAX_PREAMBLE_LINES))
+    if header and _CONTROL.search(header.text):
         return False
-    if path.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+    name = path.lower()
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    if name.endswith((".csv", ".tsv")):
         return True
-    cells = _split(header)[1]
-    if len(cells) < len(NEEDED):
+    if header is None or len(header.names) < len(NEEDED):
         return False
-    return len(find_columns(tuple(cells)).keys() & set(NEEDED)) >= 2 or _is_row(cells)
+    return len(find_columns(tuple(header.names)).keys() & set(NEEDED)) >= 2 or _is_row(header.names)
 
 
 def read(source: Source) -> Iterator[pd.DataFrame]:
     """Read the rows of a CSV file, in batches. A row with too many fields is a bad row."""
     with open_text(source) as text:
         lines = iter(partial(text.readline, MAX_LINE_CHARS), "")
-        number, header = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
-        if not header:
-            raise UnreadableFile(f"{source.path}: the file is empty")
-        if len(header) > MAX_HEADER_CHARS:
+        if source.options.recover:
+            lines = _whole_lines(lines, source)
+        first = list(_first_lines(lines))
+        header = _find_header(first)
+        if header is None:
+            raise NoFixes(source.path, "the file is empty")
+        number, head, delimiter, names = header
+        if len(head) > MAX_HEADER_CHARS:
             raise UnreadableFile(f"{source.path}: line {number}: no CSV with a header: the line is too long for one")
-        delimiter, names = _split(header)
-        columns = _columns(names, source, number)
-        frame = partial(_frame, columns=columns, decimal_comma=delimiter != ",")
+        _check_header(names, source, number)
+        lines = chain(first[number:], lines)
+        table = Table(names, source, decimal_comma=delimiter != ",")
         for block in batches(lines):
-            cells = _cells_of_plain(block, delimiter, len(names))
+            rows = [line for line in block if line[:1] != "#" or not _is_comment(line, delimiter, len(names))]
+            cells = _cells_of_plain(rows, delimiter, len(names)) if rows else None
             if cells is not None:
-                yield frame(cells)
-                number += len(block)
-                continue
-            # A quote may be closed behind the block.
-            reader = csv.reader(chain(block, lines), delimiter=delimiter, strict=True)
-            for rows in batches(_rows(reader, len(names), number, source)):
-                yield frame(_cells_of(rows, len(names)))
+                yield table.frame(cells)
+            elif rows:
+                # A quote may be closed behind the block.
+                reader = csv.reader(chain(block, lines), delimiter=delimiter, strict=True)
+                for batch in batches(_rows(reader, len(names), number, source)):
+                    yield table.frame(_cells_of(batch, len(names)))
+            number += len(block)
 
 
-def _split(line: str) -> tuple[str, list[str]]:
+def _first_lines(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines among which the header is; a long one is the last, so that they never fill the memory."""
+    for line in islice(lines, MAX_PREAMBLE_LINES):
+        yield line
+        if len(line) > MAX_HEADER_CHARS:
+            return
+
+
+def _find_header(lines: Iterable[str]) -> _Header | None:
+    """Find the header among the first lines of a file: the first that names all that is needed, or else the first."""
+    delimiters, found = DELIMITERS, None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if separator := _SEPARATOR.match(line):
+            delimiters = separator[1]
+            continue
+        is_comment = line.startswith(COMMENTS)
+        if len(line) <= MAX_HEADER_CHARS:
+            text = line.lstrip("#/% ") if is_comment else line
+            delimiter, names = _split(text, delimiters)
+            if find_columns(tuple(names)).keys() >= set(NEEDED):
+                return _Header(number, text, delimiter, names)
+        else:
+            delimiter, names = delimiters[0], []
+        if found is None and not is_comment:
+            found = _Header(number, line, delimiter, names)
+    return found
+
+
+def _split(line: str, delimiters: str) -> tuple[str, list[str]]:
     """Return the delimiter that makes most sense of a header, and its cells."""
-    splits = ((d, next(csv.reader([line], delimiter=d), [])) for d in DELIMITERS)
+    splits = ((d, next(csv.reader([line.lstrip("\ufeff")], delimiter=d), [])) for d in delimiters)
     return max(splits, key=lambda split: (len(find_columns(tuple(split[1]))), len(split[1])))
 
 
-def _columns(names: list[str], source: Source, line: int) -> dict[str, int]:
+def _is_comment(line: str, delimiter: str, width: int) -> bool:
+    """Tell whether a line that begins with # is a comment, and no row whose first cell begins like one."""
+    return line.count(delimiter) < width - 1
+
+
+def _whole_lines(lines: Iterator[str], source: Source) -> Iterator[str]:
+    """Yield lines, but not one that breaks off with the bytes of the source."""
+    for line in lines:
+        if source.broken is None or line.endswith(("\n", "\r")):
+            yield line
+
+
+def _check_header(names: list[str], source: Source, line: int) -> None:
+    """Raise an error if a header does not say where time and place are."""
     where = f"{source.path}: line {line}"
     columns = find_columns(tuple(names))
     known = {alias for aliases in NAMES.values() for alias in aliases}
@@ -111,7 +174,6 @@ def _columns(names: list[str], source: Source, line: int) -> dict[str, int]:
     if not columns and _has_value(names):
         raise UnreadableFile(f"{where}: no header, this line is data; put a line such as timestamp,lon,lat above it")
     require_columns(columns, names, source.path, f"line {line}: the header")
-    return columns
 
 
 def _has_value(cells: list[str]) -> bool:
@@ -130,7 +192,9 @@ def _rows(reader: Iterator[list[str]], width: int, header_line: int, source: Sou
     """Yield the fields of every row; a row whose quotes cannot be understood has one too many."""
     while True:
         try:
-            yield from reader
+            for row in reader:
+                if not (len(row) < width and row and row[0].startswith("#")):
+                    yield row
             return
         except csv.Error as error:
             where = f"{source.path}: line {header_line + reader.line_num}"  # type: ignore[attr-defined]
@@ -171,24 +235,7 @@ def _cells_of(rows: list[list[str]], width: int) -> Cells:
     return lambda column: to_texts(map(itemgetter(column), rows))
 
 
-def _frame(cells: Cells, columns: dict[str, int], decimal_comma: bool) -> pd.DataFrame:
-    def texts(quantity: str) -> pa.StringArray:
-        return cells(columns[quantity])
-
-    def notation(quantity: str) -> pa.StringArray:
-        return pc.replace_substring(texts(quantity), ",", ".") if decimal_comma else texts(quantity)
-
-    optional = columns.keys() - {*NEEDED, "pause", "activity"}
-    return make_frame(
-        parse_times(notation("time")),
-        parse_numbers(notation("lon")),
-        parse_numbers(notation("lat")),
-        **{name: texts(name) for name in optional & {"user", "device"}},
-        **{name: parse_numbers(notation(name)) for name in optional - {"user", "device"}},
-        pause=to_pauses(texts("pause")) if "pause" in columns else None,
-        activity=to_activities(texts("activity").to_pylist()) if "activity" in columns else None,
-    )
-
-
 def _fitted(row: list[str], width: int) -> list[str]:
-    return row + [""] * (width - len(row)) if len(row) <= width else [""] * width
+    if len(row) > width and any(row[width:]):
+        return [""] * width
+    return row[:width] + [""] * (width - len(row))

@@ -38,8 +38,8 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
 
 
 def _points(values: Values) -> Iterator[Fix]:
-    while values.peek():
-        yield _fix(as_object(values.next()))
+    for point in values.records():
+        yield _fix(as_object(point))
 
 
 def _points_of_archive(values: Values) -> Iterator[Fix]:

@@ -37,6 +37,11 @@ SPEEDS_PER_MS: Final = 1000
 MOST: Final = 1 << 32
 """More than any number in a message."""
 
+CRC_BYTES: Final = 2
+
+MAX_BYTES: Final = 1 << 62
+"""Longer than any file."""
+
 MAGIC: Final = b".FIT"
 _HEADER: Final = struct.Struct("<BBHI4s")
 
@@ -210,30 +215,38 @@ def _code(sport: int | None) -> int:
 def _messages(source: Source, wanted: Mapping[int, set[int]], *, checked: bool = True) -> Iterator[tuple[int, Values]]:
     """Yield the number and the values of all messages of which something is wanted."""
     with source.open() as stream:
-        body = _Body(source.path, stream, checked)
+        body = _Body(source, stream, checked)
         while body.begin():
-            definitions: dict[int, _Definition] = {}
-            time = 0
-            while body.left:
-                head = body.take(1)[0]
-                compressed = head & 0x80
-                if head & 0x40 and not compressed:
-                    definitions[head & 0x0F] = _definition(body, wanted, with_developers=bool(head & 0x20))
-                    continue
-                definition = definitions.get(head >> 5 & 0x03 if compressed else head & 0x0F)
-                if definition is None:
-                    raise body.error("the data are damaged: a message without a definition")
-                content = body.take(definition.size)
-                if not checked and definition.message not in wanted:
-                    continue
-                values = definition.values(content)
-                if compressed:
-                    # The last five bits of the time, which is never before the time of the message before.
-                    values[_TIMESTAMP] = time + ((head & 0x1F) - time & 0x1F)
-                time = values.get(_TIMESTAMP, time)
-                if definition.message in wanted:
-                    yield definition.message, values
+            try:
+                yield from _messages_of_file(body, wanted, checked)
+            except _Unfinished:
+                source.note("its last message is incomplete")
+                return
             body.end()
+
+
+def _messages_of_file(body: _Body, wanted: Mapping[int, set[int]], checked: bool) -> Iterator[tuple[int, Values]]:
+    definitions: dict[int, _Definition] = {}
+    time = 0
+    while body.goes_on():
+        head = body.take(1)[0]
+        compressed = head & 0x80
+        if head & 0x40 and not compressed:
+            definitions[head & 0x0F] = _definition(body, wanted, with_developers=bool(head & 0x20))
+            continue
+        definition = definitions.get(head >> 5 & 0x03 if compressed else head & 0x0F)
+        if definition is None:
+            raise body.error("the data are damaged: a message without a definition")
+        content = body.take(definition.size)
+        if not checked and definition.message not in wanted:
+            continue
+        values = definition.values(content)
+        if compressed:
+            # The last five bits of the time, which is never before the time of the message before.
+            values[_TIMESTAMP] = time + ((head & 0x1F) - time & 0x1F)
+        time = values.get(_TIMESTAMP, time)
+        if definition.message in wanted:
+            yield definition.message, values
 
 
 @dataclass(frozen=True)
@@ -273,38 +286,58 @@ def _definition(body: _Body, wanted_fields: Mapping[int, set[int]], with_develop
     return _Definition(message, size, struct.Struct(layout), tuple(fields))
 
 
+class _Unfinished(Exception):
+    """The last message of a file that its device never closed is incomplete."""
+
+
 class _Body:
     """The bytes of one FIT file after the other, with their checksum, which takes its time, if it is to be checked."""
 
-    def __init__(self, path: str, stream: BinaryIO, checked: bool) -> None:
+    def __init__(self, source: Source, stream: BinaryIO, checked: bool) -> None:
+        self._source = source
         self._checked = checked
-        self.left = 0
-        """How many bytes of messages are still to come."""
-        self._path = path
         self._stream = stream
+        self._left = 0
+        """How many bytes of messages are still to come."""
+        self._is_open = False
+        """Whether the header does not say how many: a device writes that last."""
         self._chunk = b""
         self._at = 0
         self._place = 0  # of the chunk, in the file
         self._crc = 0
 
     def begin(self) -> bool:
-        """Read a header; return False at the end of the file."""
+        """Read a header; return False at the end of the file, or of what is FIT of it."""
         start = self._stream.tell()
         head = self._stream.read(_HEADER.size)
         if not head and start:
             return False
         self._place, self._chunk, self._at = start, b"", 0
         if len(head) < _HEADER.size or head[8:12] != MAGIC or head[0] < _HEADER.size:
+            if start:
+                self._note_rubbish(len(head))
+                return False
             raise self.error("no header of FIT" if len(head) == _HEADER.size else "the file breaks off")
         more = self._stream.read(head[0] - len(head))
-        self._crc = _crc(head)
         stated = int.from_bytes(more[:2], "little")
-        if stated and stated != self._crc:
+        if stated and stated != _crc(head) and not self._source.options.recover:
             raise self.error("the data are damaged: the checksum of the header is wrong")
-        self._crc = _crc(more, self._crc)
-        self.left = _HEADER.unpack(head)[3]
+        self._crc = _crc(more, _crc(head))
+        self._left = _HEADER.unpack(head)[3]
+        self._is_open = not self._left
+        if self._is_open:
+            self._left = MAX_BYTES
+            self._source.note("its header does not say how long it is; it was read to its end")
         self._place = start + head[0]
         return True
+
+    def goes_on(self) -> bool:
+        """Tell whether another message comes."""
+        if not self._is_open:
+            return self._left > 0
+        if len(self._chunk) - self._at <= CRC_BYTES:
+            self._read(CRC_BYTES + 1)
+        return len(self._chunk) - self._at > CRC_BYTES
 
     def take(self, count: int) -> bytes:
         """Return the next bytes of messages."""
@@ -312,31 +345,47 @@ class _Body:
             self._fill(count)
         taken = self._chunk[self._at : self._at + count]
         self._at += count
-        self.left -= count
+        self._left -= count
         return taken
 
     def end(self) -> None:
         """Compare the checksum behind the last message."""
-        stated = self._stream.read(2)
-        if len(stated) < 2:
-            raise self.error("the file breaks off")
-        if self._checked and int.from_bytes(stated, "little") != self._crc:
+        # Where the header does not say how long the data are, the checksum has been read with them.
+        stated = self._chunk[self._at :] or self._stream.read(CRC_BYTES)
+        # Data that are followed by their checksum have the checksum 0.
+        right = not self._checked or self._crc == (0 if self._is_open else int.from_bytes(stated, "little"))
+        if len(stated) < CRC_BYTES:
+            self._source.note("it has no checksum, so damage would not be noticed")
+        elif not right and any(stated) and not self._is_open:
             raise self.error("the data are damaged: the checksum is wrong")
+        elif not right:
+            self._source.note("its checksum is not set, so damage would not be noticed")
 
     def error(self, what: str) -> UnreadableFile:
-        return UnreadableFile(f"{self._path}: byte {self._place + self._at}: {what}; copy it again")
+        return UnreadableFile(f"{self._source.path}: byte {self._place + self._at}: {what}; copy it again")
 
     def _fill(self, count: int) -> None:
-        held = self._chunk[self._at :]
-        if count > self.left:
+        if count > self._left:
             raise self.error("the data are damaged: a message that goes on behind the last")
-        more = self._stream.read(min(max(CHUNK_BYTES, count), self.left - len(held)))
-        if len(held) + len(more) < count:
+        self._read(count)
+        if len(self._chunk) < count:
+            if self._is_open:
+                raise _Unfinished
             raise self.error("the file breaks off")
+
+    def _read(self, count: int) -> None:
+        """Hold so many bytes from here on, if there are so many."""
+        held = self._chunk[self._at :]
+        more = self._stream.read(min(max(CHUNK_BYTES, count), self._left - len(held)))
         if self._checked:
             self._crc = _crc(more, self._crc)
         self._place += self._at
         self._chunk, self._at = held + more, 0
+
+    def _note_rubbish(self, count: int) -> None:
+        while more := self._stream.read(CHUNK_BYTES):
+            count += len(more)
+        self._source.note(f"{count} bytes behind its end were passed over")
 
 
 def _crc_of_byte(crc: int) -> int:

@@ -2,9 +2,10 @@
 Location History, and `Timeline Edits.json`.
 
 Fixes are what a device has measured: records, raw signals, and the points of simplified paths, which are a choice of
-them. Places of visits and the ends of activities are what Google has made of these, so they are refused. Points of
-`timelinePath` are fixes whose times are cut to the minute. They are all that is left of old times, but within an hour
-that has raw signals they would lie minutes beside these, and are refused as well.
+them. Places of visits and the ends of activities are what Google has made of these: they are refused, unless the
+options of the source ask for them (each is a fix at its beginning and at its end). Points of `timelinePath` are fixes
+whose times are cut to the minute. They are all that is left of old times, but within an hour that has raw signals they
+would lie minutes beside these, and are refused as well.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
+from trackgen_core.points import REFUSED
 from trackgen_core.readers.columns import (
     Fix,
     Refusal,
@@ -28,12 +31,13 @@ from trackgen_core.readers.columns import (
     to_number,
     to_time_text,
 )
-from trackgen_core.readers.sources import Source, open_text
+from trackgen_core.readers.sources import NoFixes, Source, UnreadableFile, open_text
 from trackgen_core.readers.values import Values, as_list, as_object, frames, opening
+from trackgen_core.words import counted
 
-PLACE: Final = "the place of a visit, made up by Google"
-END: Final = "the start or end of an activity, made up by Google"
-WAY: Final = "a point of a way without times, made up by Google"
+PLACE: Final = "Google's estimate of a visit, not a measured point"
+END: Final = "Google's estimate of the start or end of an activity, not a measured point"
+WAY: Final = "Google's estimate of a way, without times"
 COVERED: Final = "a point of a path in an hour with raw signals"
 
 PER_DEGREE: Final = 1e7
@@ -69,14 +73,23 @@ def recognises(text: str) -> bool:
 
 def read(source: Source) -> Iterator[pd.DataFrame]:
     """Read the fixes of a location history, in batches."""
-    return frames(source, partial(_fixes, source))
+    found = estimates = 0
+    for frame in frames(source, partial(_fixes, source)):
+        reasons = frame[REFUSED] if REFUSED in frame else pd.Series([""] * len(frame))
+        estimates += int(reasons.isin((PLACE, END)).sum())
+        found += int((reasons == "").sum())
+        yield frame
+    if estimates and not found:
+        what = f"no points: it holds {counted(estimates, 'estimate')} of Google alone, of visits and activities"
+        raise NoFixes(source.path, f"{what}; with --visits they are imported as points")
 
 
 def _fixes(source: Source, values: Values) -> Found:
+    visits = source.options.visits
     if values.peek() == "[":
         spans = _spans_of_activities(source)
         for segment in values.elements():
-            yield from _segment(segment, frozenset(), spans)
+            yield from _segment(segment, frozenset(), spans, visits)
         return
     known = False
     for key in values.members():
@@ -87,11 +100,11 @@ def _fixes(source: Source, values: Values) -> Found:
         if key == "semanticSegments":
             hours, spans = _hours_of_signals(source), _spans_of_activities(source)
             for segment in values.elements():
-                yield from _segment(segment, hours, spans)
+                yield from _segment(segment, hours, spans, visits)
         else:
             section = _SECTIONS[key]
             for element in values.elements():
-                yield from section(as_object(element))
+                yield from section(as_object(element), visits)
     if not known:
         raise values.error(f"no location history of Google: none of {', '.join(_SECTIONS)} is in it")
 
@@ -105,8 +118,14 @@ def _hours_of_signals(source: Source) -> frozenset[int]:
         values.take(":")
         if values.peek() != "[":
             return frozenset()
-        times = (as_object(as_object(signal).get("position")).get("timestamp") for signal in values.elements())
-        return frozenset(ms // MS_PER_HOUR for ms in map(_to_ms, times) if ms is not None)
+        hours = set()
+        # Faults of the file are left for who reads the fixes.
+        with suppress(UnreadableFile):
+            for signal in values.elements():
+                ms = _to_ms(as_object(as_object(signal).get("position")).get("timestamp"))
+                if ms is not None:
+                    hours.add(ms // MS_PER_HOUR)
+        return frozenset(hours)
 
 
 class _Spans(NamedTuple):
@@ -125,7 +144,8 @@ class _Spans(NamedTuple):
 def _spans_of_activities(source: Source) -> _Spans:
     """Return when a Timeline says how somebody moved. Activities stand beside the paths, and before or behind them."""
     spans = []
-    with open_text(source) as text:
+    # Faults of the file are left for who reads the fixes.
+    with suppress(UnreadableFile), open_text(source) as text:
         values = Values(source.path, text)
         if values.peek() == "{" and values.find('"semanticSegments"'):
             values.take(":")
@@ -147,7 +167,7 @@ def _likeliest(found: object) -> int:
     return to_activity(best.get("type"))
 
 
-def _record(record: dict[str, Any]) -> Found:
+def _record(record: dict[str, Any], _visits: bool) -> Found:
     """Yield the fix of an element of `Records.json`."""
     yield (
         _time(record),
@@ -163,7 +183,7 @@ def _record(record: dict[str, Any]) -> Found:
     )
 
 
-def _signal(signal: dict[str, Any]) -> Found:
+def _signal(signal: dict[str, Any], _visits: bool) -> Found:
     """Yield the fix of a raw signal, if it is none of the other kinds: a scan for networks, or an activity."""
     if "position" not in signal:
         return
@@ -181,7 +201,7 @@ def _signal(signal: dict[str, Any]) -> Found:
     )
 
 
-def _segment(segment: object, hours: frozenset[int], spans: _Spans) -> Found:
+def _segment(segment: object, hours: frozenset[int], spans: _Spans, visits: bool) -> Found:
     """Yield what a segment of a `Timeline.json` holds.
 
     Parameters
@@ -192,6 +212,8 @@ def _segment(segment: object, hours: frozenset[int], spans: _Spans) -> Found:
         The hours of which there are raw signals.
     spans : _Spans
         The activities.
+    visits : bool
+        Whether visits and activities are wanted.
     """
     segment = as_object(segment)
     start_ms = _to_ms(segment.get("startTime"))
@@ -205,33 +227,58 @@ def _segment(segment: object, hours: frozenset[int], spans: _Spans) -> Found:
             yield COVERED
         else:
             lon, lat, altitude = _place(point.get("point"))
-            activity = 0 if ms is None else spans.code_at(ms)
-            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None, activity, 0
+            code = 0 if ms is None else spans.code_at(ms)
+            yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None, code, 0
+    activity = as_object(segment.get("activity"))
     if "visit" in segment:
-        yield PLACE
-    for end in as_object(segment.get("activity")).keys() & {"start", "end"}:
-        if segment["activity"][end]:
-            yield END
+        place = as_object(as_object(segment["visit"]).get("topCandidate")).get("placeLocation")
+        yield from _estimates(PLACE, visits, [(segment.get("startTime"), place), (segment.get("endTime"), place)])
+    for end in ("start", "end"):
+        if activity.get(end):
+            yield from _estimates(END, visits, [(segment.get(f"{end}Time"), activity[end])])
 
 
-def _timeline_object(element: dict[str, Any]) -> Found:
+def _estimates(reason: str, visits: bool, moments: list[tuple[object, object]]) -> Found:
+    """Yield estimates as fixes, each with its time, if visits are wanted; or else the reason why they are refused."""
+    if not visits:
+        yield reason
+        return
+    for time, place in moments:
+        lon, lat, altitude = _place(place.get("latLng") if isinstance(place, dict) else place)
+        yield to_time_text(time), lon, lat, altitude, math.nan, math.nan, None, None
+
+
+def _timeline_object(element: dict[str, Any], visits: bool) -> Found:
     """Yield what an element of a monthly file holds."""
     activity, visit = as_object(element.get("activitySegment")), as_object(element.get("placeVisit"))
     yield from _simplified(activity, to_activity(activity.get("activityType")))
-    for end in ("startLocation", "endLocation"):
-        if "latitudeE7" in as_object(activity.get(end)):
-            yield END
+    for end in ("start", "end"):
+        place = as_object(activity.get(f"{end}Location"))
+        if "latitudeE7" in place:
+            yield from _estimates(END, visits, [(_time_of(activity, end), _as_text(place))])
     for _ in as_list(as_object(activity.get("waypointPath")).get("waypoints")):
         yield WAY
-    yield from _visit(visit)
+    yield from _visit(visit, visits)
 
 
-def _visit(visit: dict[str, Any]) -> Found:
+def _visit(visit: dict[str, Any], visits: bool) -> Found:
     yield from _simplified(visit, 0)
-    if "latitudeE7" in as_object(visit.get("location")):
-        yield PLACE
+    place = as_object(visit.get("location"))
+    if "latitudeE7" in place:
+        yield from _estimates(PLACE, visits, [(_time_of(visit, end), _as_text(place)) for end in ("start", "end")])
     for child in as_list(visit.get("childVisits")):
-        yield from _visit(as_object(child))
+        yield from _visit(as_object(child), visits)
+
+
+def _time_of(element: dict[str, Any], end: str) -> object:
+    """Return when a visit or an activity of a monthly file starts or ends."""
+    duration = as_object(element.get("duration"))
+    time = duration.get(f"{end}Timestamp")
+    return duration.get(f"{end}TimestampMs") if time is None else time
+
+
+def _as_text(place: dict[str, Any]) -> str:
+    return f"{_degrees(place.get('latitudeE7')):.7f}, {_degrees(place.get('longitudeE7')):.7f}"
 
 
 def _simplified(element: dict[str, Any], activity: int) -> Found:
@@ -251,7 +298,7 @@ def _simplified(element: dict[str, Any], activity: int) -> Found:
         )
 
 
-def _edit(edit: dict[str, Any]) -> Found:
+def _edit(edit: dict[str, Any], _visits: bool) -> Found:
     """Yield the raw signal of an element of `Timeline Edits.json`, if it has one with a position."""
     signal = as_object(as_object(edit.get("rawSignal")).get("signal"))
     if "position" not in signal:
@@ -270,10 +317,10 @@ def _edit(edit: dict[str, Any]) -> Found:
     )
 
 
-_SECTIONS: Final[dict[str, Callable[[dict[str, Any]], Found]]] = {
+_SECTIONS: Final[dict[str, Callable[[dict[str, Any], bool], Found]]] = {
     "locations": _record,
     "timelineObjects": _timeline_object,
-    "semanticSegments": lambda segment: _segment(segment, frozenset(), _Spans([], [], [])),
+    "semanticSegments": lambda segment, visits: _segment(segment, frozenset(), _Spans([], [], []), visits),
     "rawSignals": _signal,
     "timelineEdits": _edit,
 }

@@ -1,7 +1,8 @@
 """NMEA 0183 as loggers write it: RMC says when, where and how fast; the GGA of the same instant says how high.
 
-A sentence whose checksum is missing or wrong is a bad row: nothing of it can be believed. HDOP says how well the
-satellites stand, not how exact a fix is: it is no accuracy.
+The date is that of RMC or ZDA, also for the instants before the first of them. A sentence whose checksum is wrong is a
+bad row: nothing of it can be believed. The standard allows sentences without one; in a log that has checksums, one that
+is missing was lost. HDOP says how well the satellites stand, not how exact a fix is: it is no accuracy.
 """
 
 from __future__ import annotations
@@ -17,24 +18,32 @@ from typing import Final
 import pandas as pd
 
 from trackgen_core.readers.columns import Fix, batches, frame_of_fixes
-from trackgen_core.readers.sources import NoFixes, Source
+from trackgen_core.readers.sources import NoFixes, Source, open_text
 
 MS_PER_KNOT: Final = 1852 / 3600
 
 MAX_SENTENCE_BYTES: Final = 128
 """The standard allows 82; a power of two."""
 
-MAX_LINE_BYTES: Final = 1 << 16
+MAX_LINE_CHARS: Final = 1 << 16
 """A line without end is cut into pieces."""
 
 FIRST_YEAR: Final = 1980
 """Years have two digits; GPS began in 1980."""
 
-RMC_FIELDS: Final = 10
-GGA_FIELDS: Final = 10
-"""With the date and the altitude, which stand last of those that are read."""
+NEW_DAY_S: Final = 3600
+"""A time of day that is earlier than the one before by more than this is one of the next day."""
 
-_SENTENCE: Final = re.compile(rb"\$([A-Z]{2}(?:RMC|GGA),[^*$\r\n]*)(?:\*([0-9A-Fa-f]{2}))?")
+SNIFFED_CHARS: Final = 1 << 16
+"""So much of a log tells whether it has checksums."""
+
+FIELDS: Final = {"RMC": 10, "GGA": 10, "ZDA": 5}
+"""So many fields of a sentence are read."""
+
+WHOLE_FIELDS: Final = {"RMC": 12, "GGA": 13, "ZDA": 5}
+"""So many fields a sentence without a checksum has at least, if nothing of it is missing."""
+
+_SENTENCE: Final = re.compile(r"\$([A-Z]{2}(RMC|GGA|ZDA),[^*$\r\n]*)(?:\*([0-9A-Fa-f]{2}))?")
 """Anywhere in a line: some programs put a time of their own before a sentence."""
 
 _TIME: Final = re.compile(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)\.?")
@@ -45,9 +54,13 @@ _NUMBER: Final = re.compile(r"-?\d+(?:\.\d*)?")
 _BAD_ROW: Final[Fix] = (None, math.nan, math.nan, math.nan, math.nan, math.nan, None, None)
 
 
-def recognises(head: bytes) -> bool:
-    """Tell whether bytes that begin like this have an RMC or GGA sentence with a checksum that matches."""
-    return any(_is_whole(sentence) for sentence in _SENTENCE.finditer(head))
+def recognises(text: str) -> bool:
+    """Tell whether a text that begins like this has an RMC or GGA with a checksum that matches, or none at all."""
+    signed = _has_checksums(text)
+    return any(
+        sentence[2] != "ZDA" and _is_whole(sentence, signed) and (sentence[3] or _has_time(sentence))
+        for sentence in _SENTENCE.finditer(text)
+    )
 
 
 def read(source: Source) -> Iterator[pd.DataFrame]:
@@ -67,42 +80,102 @@ class _Instant:
     time: str
     rmc: list[str] | None = None
     gga: list[str] | None = None
+    day: date | None = None
 
 
 def _fixes(source: Source) -> Iterator[Fix]:
-    instant = _Instant("")
-    day: date | None = None  # of the last RMC, and its time of day
-    since = ""
-    for fields in _sentences(source):
-        if fields is None:
+    with open_text(source) as text:
+        signed = _has_checksums(text.read(SNIFFED_CHARS))
+    day = _first_day(source, signed)
+    if day is None:
+        source.note("no RMC and no ZDA says the date")
+    before_s = 0.0
+    for instant in _instants(source, signed):
+        if instant is None:
             yield _BAD_ROW
+            continue
+        of_day = _TIME.fullmatch(instant.time)
+        if of_day:
+            time_s = _seconds(of_day)
+            if day and before_s - time_s > NEW_DAY_S:
+                day += timedelta(days=1)
+            before_s = time_s
+        day = instant.day or day
+        yield from _fix(instant, day, of_day)
+
+
+def _first_day(source: Source, signed: bool) -> date | None:
+    """Return the day on which a log begins, if it says a date anywhere."""
+    days, before_s = 0, 0.0
+    for instant in _instants(source, signed):
+        if instant and (of_day := _TIME.fullmatch(instant.time)):
+            time_s = _seconds(of_day)
+            days += before_s - time_s > NEW_DAY_S
+            before_s = time_s
+            if instant.day:
+                return instant.day - timedelta(days=days)
+    return None
+
+
+def _instants(source: Source, signed: bool) -> Iterator[_Instant | None]:
+    """Yield the instants of a log; None for an RMC or GGA that is damaged."""
+    instant = _Instant("")
+    for fields in _sentences(source, signed):
+        if fields is None:
+            yield None
             continue
         time = fields[1].strip()
         if time != instant.time:
-            yield from _fix(instant, day, since)
+            yield instant
             instant = _Instant(time)
-        if fields[0].endswith("RMC"):
+        kind = fields[0][2:]
+        if kind == "RMC":
             if fields[2] == "A" and instant.rmc is None:
                 instant.rmc = fields
-                day, since = _date(fields[9]) or day, time
+                instant.day = _date(fields[9]) or instant.day
+        elif kind == "ZDA":
+            instant.day = instant.day or _date_of_zda(*fields[2:5])
         elif fields[6] not in ("", "0") and instant.gga is None:
             instant.gga = fields
-    yield from _fix(instant, day, since)
+    yield instant
 
 
-def _sentences(source: Source) -> Iterator[list[str] | None]:
-    """Yield the fields of every RMC and GGA, None for one that is damaged."""
-    with source.open() as stream:
-        for line in iter(partial(stream.readline, MAX_LINE_BYTES), b""):
+def _sentences(source: Source, signed: bool) -> Iterator[list[str] | None]:
+    """Yield the fields of every sentence that is read, None for an RMC or GGA that is damaged."""
+    with open_text(source) as text:
+        for line in iter(partial(text.readline, MAX_LINE_CHARS), ""):
             for sentence in _SENTENCE.finditer(line):
-                fields = sentence[1].decode("latin-1").split(",")
-                needed = RMC_FIELDS if fields[0].endswith("RMC") else GGA_FIELDS
-                yield fields if _is_whole(sentence) and len(fields) >= needed else None
+                fields = sentence[1].split(",")
+                if _is_whole(sentence, signed) and len(fields) >= FIELDS[sentence[2]]:
+                    yield fields
+                elif sentence[2] != "ZDA":
+                    yield None
 
 
-def _is_whole(sentence: re.Match[bytes]) -> bool:
-    body, stated = sentence.groups()
-    return stated is not None and len(body) <= MAX_SENTENCE_BYTES and _checksum(body) == int(stated, 16)
+def _has_checksums(text: str) -> bool:
+    return any(sentence[3] for sentence in _SENTENCE.finditer(text))
+
+
+def _has_time(sentence: re.Match[str]) -> bool:
+    return _TIME.fullmatch(sentence[1].split(",")[1].strip()) is not None
+
+
+def _is_whole(sentence: re.Match[str], signed: bool) -> bool:
+    """Tell whether nothing of a sentence is missing or wrong.
+
+    Parameters
+    ----------
+    sentence : match of `_SENTENCE`
+        In a line of a log.
+    signed : bool
+        Whether the sentences of the log have checksums.
+    """
+    body, kind, stated = sentence.groups()
+    if stated is None:
+        ends = sentence.string[sentence.end() : sentence.end() + 1] in ("\r", "\n")
+        return not signed and ends and body.count(",") + 1 >= WHOLE_FIELDS[kind]
+    content = body.encode()
+    return len(content) <= MAX_SENTENCE_BYTES and _checksum(content) == int(stated, 16)
 
 
 def _checksum(body: bytes) -> int:
@@ -115,20 +188,17 @@ def _checksum(body: bytes) -> int:
     return bits & 0xFF
 
 
-def _fix(instant: _Instant, day: date | None, since: str) -> Iterator[Fix]:
-    """Yield the fix of an instant, if there is one. Where only GGA tells of it, its day is that of the RMC before."""
+def _fix(instant: _Instant, day: date | None, of_day: re.Match[str] | None) -> Iterator[Fix]:
+    """Yield the fix of an instant, if there is one."""
     rmc, gga = instant.rmc, instant.gga
     if rmc:
         lat, lon = rmc[3:5], rmc[5:7]
     elif gga:
         lat, lon = gga[2:4], gga[4:6]
-        if day and instant.time < since:
-            day += timedelta(days=1)
     else:
         return
-    parts = _TIME.fullmatch(instant.time)
     yield (
-        f"{day}T{parts[1]}:{parts[2]}:{parts[3]}Z" if day and parts else None,
+        f"{day}T{of_day[1]}:{of_day[2]}:{of_day[3]}Z" if day and of_day else None,
         _degrees(lon, "EW"),
         _degrees(lat, "NS"),
         _number(gga[9]) if gga else math.nan,
@@ -137,6 +207,18 @@ def _fix(instant: _Instant, day: date | None, since: str) -> Iterator[Fix]:
         None,
         None,
     )
+
+
+def _seconds(of_day: re.Match[str]) -> float:
+    return (int(of_day[1]) * 60 + int(of_day[2])) * 60 + float(of_day[3])
+
+
+def _date_of_zda(day: str, month: str, year: str) -> date | None:
+    try:
+        found = date(int(year), int(month), int(day))
+    except ValueError:
+        return None
+    return found if found.year >= FIRST_YEAR else None
 
 
 def _date(text: str) -> date | None:

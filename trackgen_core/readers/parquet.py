@@ -24,8 +24,10 @@ from trackgen_core.readers.columns import (
     to_activities,
     to_pauses,
     to_texts,
+    units_per_ours,
 )
 from trackgen_core.readers.sources import Source, UnreadableFile, open_seekable
+from trackgen_core.readers.speeds import SpeedCheck
 
 MAGIC: Final = b"PAR1"
 
@@ -60,11 +62,17 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
             covered = found.keys() | ({"lon", "lat"} if geometry else set())
             require_columns(covered, schema.names, source.path, "the file")
             wanted = [*found.values(), *([geometry] if geometry else [])]
+            has_unit = "speed" not in found or units_per_ours("speed", found["speed"]) is not None
+            speeds = None if has_unit else SpeedCheck(source)
             for batch in file.iter_batches(columns.BATCH_ROWS, columns=wanted):
                 if len(batch):
-                    yield _frame(batch, found, geometry)
+                    frame = _frame(batch, found, geometry)
+                    yield speeds.checked(frame) if speeds else frame
         except UnreadableFile:
             raise
+        except pa.ArrowNotImplementedError as error:
+            what = f"it has something that cannot be read ({error}); write it with another program"
+            raise UnreadableFile(f"{source.path}: {what}") from error
         except (pa.ArrowException, OSError, ValueError, UnicodeError) as error:
             what = f"the Parquet data are damaged or break off ({error}); copy it again"
             raise UnreadableFile(f"{source.path}: {what}") from error
@@ -72,7 +80,11 @@ def read(source: Source) -> Iterator[pd.DataFrame]:
 
 def _geometry(schema: pa.Schema, path: str) -> str | None:
     """Return the name of the column of Points, None if there is none; raise an error if they are not in WGS84."""
-    metadata = json.loads((schema.metadata or {}).get(b"geo", b"null"))
+    try:
+        metadata = json.loads((schema.metadata or {}).get(b"geo", b"null"))
+    except (ValueError, RecursionError) as error:
+        what = f"its metadata of GeoParquet cannot be read ({error}); write columns lon and lat instead"
+        raise UnreadableFile(f"{path}: {what}") from error
     described = metadata.get("columns") if isinstance(metadata, dict) else None
     if isinstance(described, dict) and metadata.get("primary_column") in schema.names:
         name = str(metadata["primary_column"])
@@ -99,7 +111,7 @@ def _require_wgs84(crs: object, path: str) -> None:
 
     try:
         known = CRS.from_json_dict(crs).to_2d()
-    except CRSError as error:
+    except (CRSError, RecursionError) as error:
         raise UnreadableFile(f"{path}: its coordinate reference system cannot be understood ({error})") from error
     if not known.equals(CRS("OGC:CRS84"), ignore_axis_order=True):
         raise UnreadableFile(f"{path}: its coordinates are in {known.name}; export it in WGS 84 (EPSG:4326)")
@@ -107,7 +119,7 @@ def _require_wgs84(crs: object, path: str) -> None:
 
 def _frame(batch: pa.RecordBatch, found: dict[str, str], geometry: str | None) -> pd.DataFrame:
     numbers: dict[str, Any] = {
-        quantity: _numbers(batch.column(found[quantity]))
+        quantity: _numbers(batch.column(found[quantity])) / (units_per_ours(quantity, found[quantity]) or 1.0)
         for quantity in ("lon", "lat", "altitude", "accuracy", "speed")
         if quantity in found
     }

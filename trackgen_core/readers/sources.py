@@ -1,4 +1,4 @@
-"""Sources: where the bytes come from. Folders, gzip and zip end here; a reader only ever sees one plain stream."""
+"""Sources: where the bytes of a file come from. Compression ends here; a reader only ever sees one plain stream."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import codecs
 import io
 import lzma
 import os
-import re
 import shutil
 import struct
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from bz2 import BZ2File
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from gzip import BadGzipFile, GzipFile
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
-ZIP_MAGICS: Final = (b"PK\x03\x04", b"PK\x05\x06")
-"""How a zip archive begins: with a first member, or with the end of an archive that has none."""
+_DECOMPRESSORS: Final[dict[bytes, Callable[[IO[bytes]], IO[bytes]]]] = {
+    b"\x1f\x8b": lambda stream: cast(IO[bytes], GzipFile(fileobj=stream, mode="rb")),
+    b"BZh": lambda stream: cast(IO[bytes], BZ2File(stream)),
+    b"\xfd7zXZ\0": lambda stream: cast(IO[bytes], lzma.LZMAFile(stream)),  # noqa: SIM115
+}
+"""What unpacks compressed bytes, by how they begin."""
 
 BUFFER_BYTES: Final = 1 << 17
 
-_DAWARICH: Final = re.compile(rb'^\s*\{\s*"counts"')
-"""How `data.json` of an old export of Dawarich begins."""
-
-ORIGINAL: Final = "Dawarich once imported it; its points are in this archive as well"
+SNIFFED_BYTES: Final = 64
+"""So many first bytes tell the encoding of a text."""
 
 
 class UnreadableFile(ValueError):
@@ -51,6 +51,22 @@ class NoFixes(UnreadableFile):
 
 
 @dataclass(frozen=True)
+class Options:
+    """How files are to be read.
+
+    Parameters
+    ----------
+    recover : bool
+        Keep what is whole of a file that is damaged or breaks off.
+    visits : bool
+        Take places of visits and ends of activities of Google's Timeline, which Google has estimated, for points.
+    """
+
+    recover: bool = False
+    visits: bool = False
+
+
+@dataclass(frozen=True)
 class Source:
     """One file, or one member of an archive.
 
@@ -64,6 +80,10 @@ class Source:
         How many bytes it takes on disk, compressed as it is.
     aside : str, optional
         Why it is not to be read, although it may hold points.
+    options : Options
+        How it is to be read.
+    notes : list of str
+        What a reader noticed that is no reason to refuse the file, a sentence each.
     """
 
     path: str
@@ -72,12 +92,24 @@ class Source:
     size: int = 0
     aside: str | None = None
     _length: int = 0
-    _meter: _Meter = field(default_factory=lambda: _Meter(), repr=False, compare=False)
+    options: Options = Options()
+    notes: list[str] = field(default_factory=list, repr=False, compare=False)
+    _state: _State = field(default_factory=lambda: _State(), repr=False, compare=False)
 
     @property
     def bytes_read(self) -> int:
         """How many of its bytes on disk have been read since it was last opened."""
-        return round(self.size * self._meter.share)
+        return round(self.size * self._state.share)
+
+    @property
+    def broken(self) -> UnreadableFile | None:
+        """Why the bytes ended early, if they did and `options.recover` makes that their end."""
+        return self._state.broken
+
+    def note(self, text: str) -> None:
+        """Add a note, unless it is there already."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def open(self) -> BinaryIO:
         """Open the decompressed bytes, from the start at each call.
@@ -87,57 +119,27 @@ class Source:
         UnreadableFile
             If the file cannot be opened; reading raises it where the bytes break off or are damaged.
         """
-        with _explained(self.path):
+        with explained(self.path):
             stream = cast(io.BufferedReader, self._open())
             layers: list[IO[bytes]] = [stream]
             try:
-                if stream.peek(2)[:2] == GZIP_MAGIC:
-                    layers.append(cast(IO[bytes], GzipFile(fileobj=stream, mode="rb")))
+                head = stream.peek(8)
+                layers += [unpack(stream) for magic, unpack in _DECOMPRESSORS.items() if head.startswith(magic)]
             except BaseException:
                 stream.close()
                 raise
-        self._meter.share = 0.0
-        return io.BufferedReader(_Stream(self.path, layers, self._length, self._meter), BUFFER_BYTES)
-
-
-def find_sources(paths: Iterable[Path]) -> Iterator[Source]:
-    """Find the files to read: those named, those in folders and those in zip archives.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Files and folders. Folders are walked in sorted order; hidden files, hidden folders and symbolic links
-        to folders are passed over.
-
-    Yields
-    ------
-    Source
-        One per file or member of an archive. What cannot be opened (a path that does not exist, a damaged
-        archive) is a source as well, whose `open` says why: the other paths can still be read.
-    """
-    for path in paths:
-        for file, error in _files(path):
-            yield from _sources(file, error, explicit=file is path)
-
-
-def count_bytes(paths: Iterable[Path]) -> int:
-    """Return how many bytes the files take that `find_sources` finds; what cannot be looked at counts as none."""
-    total = 0
-    for path in paths:
-        for file, _ in _files(path):
-            with suppress(OSError):
-                total += file.stat().st_size
-    return total
+        self._state.share, self._state.broken = 0.0, None
+        return io.BufferedReader(_Stream(self, layers), BUFFER_BYTES)
 
 
 def open_text(source: Source) -> io.TextIOWrapper:
     """Open a source as text, with line ends as they are.
 
-    UTF-16 is known by its byte order mark. Everything else is UTF-8, in which bytes that are no UTF-8 stand for
-    their Latin-1 characters: a name with an accent is no reason to refuse a file.
+    UTF-16 is known by its byte order mark, or by a zero in every other byte. Everything else is UTF-8, in which bytes
+    that are no UTF-8 stand for their Latin-1 characters: a name with an accent is no reason to refuse a file.
     """
     stream = cast(io.BufferedReader, source.open())
-    return io.TextIOWrapper(stream, encoding_of(stream.peek(2)), errors=LATIN_1, newline="")
+    return io.TextIOWrapper(stream, encoding_of(stream.peek(SNIFFED_BYTES)), errors=LATIN_1, newline="")
 
 
 @contextmanager
@@ -155,7 +157,12 @@ def open_seekable(source: Source) -> Iterator[BinaryIO]:
 
 def encoding_of(head: bytes) -> str:
     """Return the encoding of a text that begins with `head`."""
-    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    even, odd = head[:SNIFFED_BYTES:2], head[1:SNIFFED_BYTES:2]
+    if len(odd) > 1 and any(even) != any(odd):
+        return "utf-16-le" if any(even) else "utf-16-be"
+    return "utf-8-sig"
 
 
 def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
@@ -170,115 +177,53 @@ LATIN_1: Final = "trackgen-latin-1"
 codecs.register_error(LATIN_1, _as_latin_1)
 
 
-def _files(path: Path) -> Iterator[tuple[Path, OSError | None]]:
-    """Yield what is no folder, in sorted order; and a folder that cannot be looked into, with the reason."""
-    try:
-        if not path.is_dir():
-            yield path, None
-            return
-        for child in sorted(path.iterdir()):
-            # A link to a folder may lead back to where it is; a pipe or a device would never end.
-            linked_folder = child.is_symlink() and child.is_dir()
-            if not child.name.startswith(".") and not linked_folder and (child.is_dir() or child.is_file()):
-                yield from _files(child)
-    except OSError as error:
-        yield path, error
-
-
-def _sources(path: Path, error: OSError | None, explicit: bool) -> Iterator[Source]:
-    shown = os.fsencode(path).decode("utf-8", "replace")
-    try:
-        if error is not None:
-            raise error
-        if not path.exists():
-            yield _failing(shown, explicit, "no such file or folder")
-        elif not path.is_file():
-            yield _failing(shown, explicit, "neither a file nor a folder; save it as a file first")
-        else:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                zipped = file.read(4) in ZIP_MAGICS
-            if zipped:
-                yield from _members(path, shown)
-            else:
-                yield Source(shown, explicit, lambda: path.open("rb"), size, _length=size)
-    except OSError as cause:
-        yield _failing(shown, explicit, cause.strerror or str(cause))
-
-
-def _members(path: Path, shown: str) -> Iterator[Source]:
-    try:
-        with _explained(shown):
-            # Not closed here: the members outlive this function, and reading the directory once for every
-            # member would take quadratic time. The archive is closed with the last of its sources.
-            archive = zipfile.ZipFile(path)
-    except UnreadableFile as error:
-        yield Source(shown, True, partial(_raise, error))
-        return
-    is_dawarich = _is_dawarich(archive)
-    for member in sorted(archive.infolist(), key=lambda member: member.filename):
-        parts = member.filename.split("/")
-        hidden = any(part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts)
-        if not member.is_dir() and not hidden:
-            yield Source(
-                f"{shown}/{member.filename}",
-                False,
-                partial(archive.open, member),
-                member.compress_size,
-                ORIGINAL if is_dawarich and parts[0] == "files" else None,
-                member.file_size,
-            )
-
-
-def _is_dawarich(archive: zipfile.ZipFile) -> bool:
-    """Tell whether an archive is an export of Dawarich: its points, and in `files/` what these were imported from."""
-    names = archive.namelist()
-    if "manifest.json" in names:
-        return any(name.startswith("points/") and name.endswith(".jsonl") for name in names)
-    if "data.json" not in names:
-        return False
-    try:
-        with archive.open("data.json") as stream:
-            return _DAWARICH.match(stream.read(BUFFER_BYTES)) is not None
-    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):  # which is told when it is read
-        return False
-
-
-def _failing(shown: str, explicit: bool, what: str) -> Source:
-    return Source(shown, explicit, partial(_raise, UnreadableFile(f"{shown}: {what}")))
-
-
-def _raise(error: UnreadableFile) -> IO[bytes]:
-    raise error
-
-
 @dataclass
-class _Meter:
-    """How much of a source has been read."""
+class _State:
+    """How much of a source has been read, and why its bytes ended early."""
 
     share: float = 0.0
+    broken: UnreadableFile | None = None
 
 
 class _Stream(io.RawIOBase):
     """The last of several layers of decompression, with errors that name the file and the place."""
 
-    def __init__(self, path: str, layers: list[IO[bytes]], length: int, meter: _Meter) -> None:
-        self._path = path
+    def __init__(self, source: Source, layers: list[IO[bytes]]) -> None:
+        self._source = source
         self._layers = layers
-        self._length = length
-        self._meter = meter
         self._position = 0
+        self._is_over = False
+        """Whether damage was taken for the end."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        with _explained(self._path, f"byte {self._position}: "):
-            count = cast(io.BufferedReader, self._layers[-1]).readinto(buffer)
-            if self._length:
-                self._meter.share = min(1.0, self._layers[0].tell() / self._length)
+        if self._is_over:
+            return 0
+        state = self._source._state
+        try:
+            with explained(self._source.path, f"byte {self._position}: "):
+                count = self._readinto(buffer)
+                if self._source._length:
+                    state.share = min(1.0, self._layers[0].tell() / self._source._length)
+        except UnreadableFile as error:
+            if not (self._source.options.recover and self._position):
+                raise
+            state.broken, self._is_over = error, True
+            return 0
         self._position += count
         return count
+
+    def _readinto(self, buffer: WriteableBuffer) -> int:
+        layer = cast(io.BufferedReader, self._layers[-1])
+        if not self._source.options.recover:
+            return layer.readinto(buffer)
+        # All that comes before damage: `readinto` would lose what it has of its buffer by then.
+        view = memoryview(buffer).cast("B")
+        chunk = layer.read1(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
 
     def seekable(self) -> bool:
         return isinstance(self._layers[-1], io.BufferedReader)  # a plain file, nothing to unpack
@@ -299,9 +244,10 @@ class _Stream(io.RawIOBase):
 
 
 @contextmanager
-def _explained(path: str, where: str = "") -> Iterator[None]:
+def explained(path: str, where: str = "") -> Iterator[None]:
     """Turn the many errors of files and archives into `UnreadableFile`."""
     again = "copy or download the file again"
+    damaged = (BadGzipFile, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, ValueError)
     try:
         yield
     except UnreadableFile:
@@ -314,7 +260,9 @@ def _explained(path: str, where: str = "") -> Iterator[None]:
         raise UnreadableFile(f"{path}: {where}{what}") from error
     except EOFError as error:
         raise UnreadableFile(f"{path}: {where}the compressed data break off; {again}") from error
-    except (BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, ValueError) as error:
+    except damaged as error:
         raise UnreadableFile(f"{path}: {where}the compressed data are damaged ({error}); {again}") from error
     except OSError as error:
-        raise UnreadableFile(f"{path}: {where}{error.strerror or error}") from error
+        # bz2 says with an OSError without a number that its data are damaged.
+        what = error.strerror or f"the compressed data are damaged ({error}); {again}"
+        raise UnreadableFile(f"{path}: {where}{what}") from error

@@ -113,6 +113,17 @@ class Values:
             elif self.take(",", "]") == "]":
                 return
 
+    def records(self) -> Iterator[Any]:
+        """Yield the values of a sequence, of which usually each is a line. One that is damaged costs its line: None."""
+        while self.peek():
+            try:
+                value = self.next()
+            except UnreadableFile:
+                if not self._pass_line():
+                    raise
+                value = None
+            yield value
+
     def find(self, token: str) -> bool:
         """Pass over everything up to the end of a token, and tell whether there is one."""
         while (at := self._buffer.find(token, self._at)) < 0:
@@ -127,6 +138,14 @@ class Values:
         at = self._at if at is None else at
         place = self._bytes_before + _byte_count(self._buffer[:at])
         return UnreadableFile(f"{self._path}: byte {place}: {what}")
+
+    def _pass_line(self) -> bool:
+        """Pass over the rest of a line, and tell whether it ends at all."""
+        while (at := self._buffer.find("\n", self._at)) < 0:
+            if not self._fill():
+                return False
+        self._at = at + 1
+        return True
 
     def _fill(self) -> bool:
         # As much as is held, so that a long feature is not decoded from its start too many times.

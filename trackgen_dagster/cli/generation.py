@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from trackgen_core.words import counted
+from trackgen_core.words import counted, printable
 from trackgen_dagster.cli.options import (
     command,
     echo_row,
@@ -58,7 +58,7 @@ def _print_outcome(summary: SessionSummary, as_json: bool) -> None:
     if summary.status == "cancelled":
         faults.append("stopped; run it again to go on from here")
     for fault in faults:
-        click.echo(f"Error: {fault}", err=True)
+        click.echo(f"Error: {printable(fault)}", err=True)
     if faults or summary.status not in ("completed", "pending"):
         raise click.exceptions.Exit(1)
 

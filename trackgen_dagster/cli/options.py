@@ -7,13 +7,15 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
 import click
+
+from trackgen_core.words import printable
 
 if TYPE_CHECKING:
     pass
@@ -62,9 +64,12 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command."""
         try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            with redirect_stdout(cast(TextIO, _PrintableOutput(sys.stdout))):
+                return super().invoke(ctx)
+        except (click.UsageError, click.exceptions.Exit, click.Abort):
             raise
+        except click.ClickException as error:
+            raise click.ClickException(printable(error.message)) from error
         except BrokenPipeError:
             # Whoever read our output has seen enough; Python would complain about it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,7 +80,21 @@ class Command(click.Command):
             message = " ".join(str(error).split()) or type(error).__name__
             if not _is_expected(error):
                 message = f"{type(error).__name__}: {message} (run again with --debug to see where)"
-            raise click.ClickException(message) from error
+            raise click.ClickException(printable(message)) from error
+
+
+class _PrintableOutput:
+    """Stdout, but no control character of a text reaches a terminal. Its `buffer` takes bytes as they are."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._stream, name)
 
 
 class Group(click.Group):
@@ -184,6 +203,8 @@ def progress_bar(what: str, wanted: bool) -> Iterator[Callable[[float | None, st
         task = progress.add_task(what, total=None)
 
         def show(share: float | None, words: str) -> None:
-            progress.update(task, description=words, completed=share or 0.0, total=None if share is None else 1.0)
+            progress.update(
+                task, description=printable(words), completed=share or 0.0, total=None if share is None else 1.0
+            )
 
         yield show

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trackgen_core.words import counted
+from trackgen_core.words import counted, printable
 from trackgen_dagster.cli.options import (
     command,
     end_option,
@@ -31,6 +31,7 @@ IMPORT_FORMATS: Final = (
     *("csv", "gpx", "geojson", "owntracks"),
     *("fit", "tcx", "kml", "nmea", "parquet"),
     *("google", "dawarich", "traccar", "home-assistant"),
+    *("plt", "igc", "arc", "samsung-health", "runtastic", "polar", "suunto", "json"),
 )
 EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 
@@ -40,12 +41,21 @@ EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 @click.option("--user", "-u", metavar="U", help="Whose points these are; a `user` column in the file overrides it.")
 @click.option("--device", "-d", default="", metavar="D", help="The device, where the file does not say.")
 @click.option("--format", "format_", type=click.Choice(IMPORT_FORMATS), help="By default recognised from the content.")
+@click.option("--recover", is_flag=True, help="Import what is whole of a file that is damaged or breaks off.")
+@click.option("--visits", is_flag=True, help="Import Google's estimates of visits and activities as points, too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen, file by file; change nothing.")
 @json_option
 def import_(
-    paths: Sequence[Path], user: str | None, device: str, format_: str | None, dry_run: bool, as_json: bool
+    paths: Sequence[Path],
+    user: str | None,
+    device: str,
+    format_: str | None,
+    recover: bool,
+    visits: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Import points from files, folders, .gz and .zip.
+    """Import points from files, folders and archives (.zip, .tar), also compressed (.gz, .bz2, .xz).
 
     A file is imported whole or not at all; rows that are no fixes are counted by reason. Importing twice adds nothing.
     """
@@ -55,19 +65,26 @@ def import_(
     store = open_store()
     with progress_bar("importing", not as_json) as show:
         report = import_paths(
-            store, paths, user=user, device=device, format=format_, dry_run=dry_run, progress=show_import(show)
+            store,
+            paths,
+            user=user,
+            device=device,
+            format=format_,
+            dry_run=dry_run,
+            recover=recover,
+            visits=visits,
+            progress=show_import(show),
         )
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
         print_import(report)
     for file in report.failed:
-        click.echo(f"Error: {file.error}", err=True)
+        click.echo(f"Error: {printable(file.error or '')}", err=True)
     if all(file.skipped for file in report.files):
         where = ", ".join(map(str, paths))
-        raise click.ClickException(
-            f"{where}: nothing in a format that can be read among {counted(len(report.files), 'file')}"
-        )
+        why = f" ({report.files[0].path}: {report.files[0].skipped})" if len(report.files) == 1 else ""
+        raise click.ClickException(f"{where}: no points to import among {counted(len(report.files), 'file')}{why}")
     if report.failed:
         raise click.exceptions.Exit(1)
 
@@ -93,7 +110,9 @@ def print_import(report: ImportReport) -> None:
     for file in report.files:
         if file.skipped:
             click.echo(f"  skipped {file.path}: {file.skipped}")
-        elif report.dry_run and not file.error:
+        for note in file.notes:
+            click.echo(f"  note {file.path}: {note}")
+        if report.dry_run and not file.error and not file.skipped:
             click.echo(f"  {file.path} ({file.format}): {_numbers(partial(getattr, file))}")
     if report.dry_run:
         click.echo("Nothing was changed: this was a dry run.")
