@@ -1,17 +1,26 @@
-"""Dagster's webserver with one page more: the map of some days, or of a session.
+"""Dagster's webserver, with a guard before it, and with one page more: the map of some days, or of a session.
 
 It is started as `trackgen-webserver`, which takes all that `dagster-webserver` takes, and by `trackgen ui`.
 """
 
 from __future__ import annotations
 
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
 from dagster_webserver import app, cli
 from dagster_webserver.webserver import DagsterWebserver
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from trackgen_dagster.environment import MAP_PATH
+from trackgen_dagster.environment import MAP_PATH, ui_url
+from trackgen_dagster.guard import Guard
+
+ALL_ADDRESSES: Final = {"0.0.0.0", "::"}
+"""What a server listens at that listens at every address: no name of it."""
 
 
 class Webserver(DagsterWebserver):
@@ -21,6 +30,10 @@ class Webserver(DagsterWebserver):
         """Return what lies below the path prefix, and before the pages of the UI, which take every other path."""
         return [Route(MAP_PATH, self.map_endpoint), *super().build_static_routes()]
 
+    def build_middleware(self) -> list[Middleware]:
+        """Return what a request goes through, the guard first."""
+        return [Middleware(Guard, hosts=served_hosts()), *super().build_middleware()]
+
     def map_endpoint(self, request: Request) -> Response:
         """Answer with a map; as this is no coroutine, in a thread of its own."""
         # Only now, for this loads the assets: if the environment is wrong for them, the UI shall start and say so.
@@ -29,9 +42,37 @@ class Webserver(DagsterWebserver):
         return answer(request.query_params, self._process_context.instance, self.make_security_headers())
 
 
+def served_hosts() -> list[str]:
+    """Return the names that the webserver was told to answer for, beside the loopback ones.
+
+    These are the address that it listens at, those of `--allow-host`, and that of `TRACKGEN_UI_URL`.
+    """
+    context = click.get_current_context(silent=True)
+    options: dict[str, Any] = context.params if context else {}
+    hosts = [options.get("host"), urlsplit(ui_url()).hostname, *(context.meta.get(ALLOWED, ()) if context else ())]
+    return [host for host in hosts if host and host not in ALL_ADDRESSES]
+
+
+ALLOWED: Final = "trackgen.allowed_hosts"
+
+
+def _remember_hosts(context: click.Context, _param: click.Parameter, hosts: tuple[str, ...]) -> None:
+    context.meta[ALLOWED] = hosts
+
+
 def main() -> None:
-    """Run `dagster-webserver`, but with our class."""
+    """Run `dagster-webserver`, but with our class and one option more."""
     app.DagsterWebserver = Webserver  # type: ignore[misc] # it can be told in no other way
+    cli.cli.params.append(
+        click.Option(
+            ["--allow-host"],
+            multiple=True,
+            expose_value=False,
+            callback=_remember_hosts,
+            metavar="NAME",
+            help="A host name under which people reach this server, beside localhost; repeatable.",
+        )
+    )
     cli.main()
 
 
