@@ -17,6 +17,7 @@ from trackgen_core.database import DatabaseError
 from trackgen_core.generation import day_stats
 from trackgen_core.home import database_url, home, open_store
 from trackgen_core.points import day_date, day_number, now_ms, start_day
+from trackgen_core.redaction import shown_url
 from trackgen_core.store import STAGES, Store
 from trackgen_core.words import counted
 from trackgen_dagster.instance import daemon_is_alive, open_instance, storage_of
@@ -51,7 +52,7 @@ def examine() -> Findings:
     if sqlite3.sqlite_version_info < LEAST_SQLITE:
         found.problems.append(f"SQLite {sqlite3.sqlite_version} is too old: 3.39 or newer is needed")
     found.facts["home"] = str(home())
-    found.facts["database"] = database_url()
+    found.facts["database"] = shown_url(database_url())
     try:
         found.facts["first day"] = start_day().isoformat()
         _examine_store(open_store(), found)

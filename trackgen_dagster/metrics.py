@@ -33,6 +33,7 @@ def write_textfile(text: bytes, path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write as well
     try:
         part.write_bytes(text)
+        part.chmod(0o644)  # node_exporter is another user
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -55,28 +56,35 @@ def init(postgres: str, force: bool) -> None:
 
 
 @command()
-@click.option("--port", "-p", type=int, default=DEFAULT_PORT, show_default=True)
-def ui(port: int) -> None:
-    """Start the Dagster UI and daemon on this home, at 127.0.0.1 only."""
-    from trackgen_core.home import open_store
-    from trackgen_dagster.instance import write_workspace
+@click.option("--port", "-p", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
+@click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="A host name of a proxy; repeatable.")
+@click.option("--verbose", "-v", is_flag=True, help="Show what the services do, not only warnings.")
+def ui(port: int, allow_hosts: Sequence[str], verbose: bool) -> None:
+    """Start the Dagster UI and daemon on this home, at 127.0.0.1 only.
 
-    open_store()
-    command = [sys.executable, "-m", "trackgen_dagster.dev", "-w", str(write_workspace())]
-    # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
+    It answers for localhost, for the host in TRACKGEN_UI_URL and for those of --allow-host.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_dagster.services import run_ui
+
+    open_store().database.close()
+    run_ui(port, verbose=verbose, allow_hosts=allow_hosts)
 
 
 @command()
-def daemon() -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Show what it does, not only warnings.")
+def daemon(verbose: bool) -> None:
     """Start the Dagster daemon alone: sensors, schedules, queue and backfills without the UI."""
     from trackgen_core.home import open_store
     from trackgen_dagster.instance import write_workspace
+    from trackgen_dagster.services import only_one
 
-    open_store()
+    open_store().database.close()
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())]
+    # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execv(sys.executable, [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())])
+    with only_one("daemon", command="daemon"):
+        os.execv(sys.executable, [*command, "--log-level", "info" if verbose else "warning"])
 
 
 @command()

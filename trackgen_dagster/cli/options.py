@@ -50,6 +50,10 @@ class Instant(click.ParamType[int]):
         return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+UMASK: Final = "trackgen.umask"
+"""Where a context keeps the umask of whoever called."""
+
+
 class Command(click.Command):
     """A command that ends with one line on stderr where something goes wrong, and with all of it under `--debug`."""
 
@@ -60,7 +64,8 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
-        """Run the command."""
+        """Run the command; what it writes into the home is for its owner alone."""
+        ctx.meta[UMASK] = before = os.umask(0o077)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -72,10 +77,14 @@ class Command(click.Command):
         except Exception as error:
             if ctx.meta.get("debug"):
                 raise
+            from trackgen_core.redaction import redact
+
             message = " ".join(str(error).split()) or type(error).__name__
             if not _is_expected(error):
                 message = f"{type(error).__name__}: {message} (run again with --debug to see where)"
-            raise click.ClickException(message) from error
+            raise click.ClickException(redact(message)) from error
+        finally:
+            os.umask(before)
 
 
 class Group(click.Group):
@@ -91,9 +100,10 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 def _is_expected(error: Exception) -> bool:
     from trackgen_core.database import DatabaseError
+    from trackgen_dagster.services import ServicesError
 
     # OSError: files. ValueError: what was given cannot be. LookupError: a user or a session that is not there.
-    expected = isinstance(error, DatabaseError | OSError | ValueError | LookupError)
+    expected = isinstance(error, DatabaseError | ServicesError | OSError | ValueError | LookupError)
     return expected and not isinstance(error, KeyError | IndexError)
 
 
@@ -150,6 +160,13 @@ def engine_option(help: str) -> Callable[..., Any]:
     return click.option("--engine", type=click.Choice(ENGINES), default="python", show_default=True, help=help)
 
 
+def share(path: Path) -> None:
+    """Give a file that somebody asked for the rights that new files of theirs have."""
+    context = click.get_current_context(silent=True)
+    if context and UMASK in context.meta:
+        path.chmod(0o666 & ~int(context.meta[UMASK]))
+
+
 @contextmanager
 def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     """Open stdout, or a file that appears under its name only when it is whole."""
@@ -161,6 +178,7 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     try:
         with part.open("wb") as out:
             yield out
+        share(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
