@@ -11,10 +11,9 @@ import dagster as dg
 import pandas as pd
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
-from dagster_postgres.utils import DagsterPostgresException
 from pydantic import Field
 
-from trackgen_core.failures import Backoff, classify
+from trackgen_core.failures import Backoff
 from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan_work, segment_stats
 from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
@@ -22,7 +21,7 @@ from trackgen_core.store import Stage, Store
 from trackgen_core.words import counted
 from trackgen_dagster import metadata, tags
 from trackgen_dagster.environment import number, owners
-from trackgen_dagster.instance import process_tag
+from trackgen_dagster.instance import is_away, process_tag
 from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
 from trackgen_dagster.resources import TrackStore
 
@@ -152,8 +151,7 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
         _try_to_generate(context, stage, config, store)
     except Exception as error:
         # Not of a window, for these are tried again one by one, but of what Dagster is told in between.
-        is_away = classify(error) == "database" or isinstance(error, DagsterPostgresException)
-        if is_away and not _is_told_to_stop(context):  # which psycopg may take for an error of the database
+        if is_away(error) and not _is_told_to_stop(context):  # which psycopg may take for an error of the database
             raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_S) from error
         raise
 

@@ -22,6 +22,7 @@ from sqlalchemy import URL, NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trackgen_core.database import DatabaseError
+from trackgen_core.failures import classify
 from trackgen_core.home import home, make_private
 from trackgen_core.redaction import redact, shown_url
 from trackgen_dagster import tags
@@ -143,6 +144,11 @@ def open_instance() -> dg.DagsterInstance:
         raise DatabaseError(
             f"{folder / 'dagster.yaml'}: Dagster's storage cannot be used: {redact(str(reason))}"
         ) from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether something failed because a database, the one of tracks or Dagster's, is away or full."""
+    return classify(error) == "database" or isinstance(error, DagsterPostgresException)
 
 
 def storage_of(instance: dg.DagsterInstance) -> str:

@@ -46,6 +46,9 @@ PENDING: Final = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED}
 RUNNING: Final = {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 OVER: Final = ("completed", "failed", "cancelled")
 WATCH_S: Final = 0.5
+MOST_PERCENT: Final = 99.0
+"""Of what is not completed: its days may all be done, but not checked."""
+
 MOST_RUNS: Final = 20_000
 """Runs that are looked at, the latest first."""
 
@@ -106,7 +109,7 @@ class Session:
         """How much of it is done."""
         if self.status == "completed":
             return 100.0
-        return min(100.0, 100.0 * self.completed_chunks / self.total_chunks) if self.total_chunks else 0.0
+        return min(MOST_PERCENT, 100.0 * self.completed_chunks / self.total_chunks) if self.total_chunks else 0.0
 
     @property
     def links(self) -> list[str]:

@@ -77,10 +77,15 @@ class Command(click.Command):
         except Exception as error:
             if ctx.meta.get("debug"):
                 raise
+            from sqlalchemy.exc import DBAPIError
+
+            from trackgen_core.failures import classify, describe
             from trackgen_core.redaction import redact
 
             message = " ".join(str(error).split()) or type(error).__name__
-            if not _is_expected(error):
+            if isinstance(error, DBAPIError) and classify(error) == "database":
+                message = f"the database failed: {' '.join(describe(error).split())}"
+            elif not _is_expected(error):
                 message = f"{type(error).__name__}: {message} (run again with --debug to see where)"
             raise click.ClickException(redact(message)) from error
         finally:
