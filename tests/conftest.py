@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
+
+# Partitions otherwise begin with whatever the home of whoever runs the tests holds; commands in processes of their own
+# have homes of their own.
+os.environ["TRACKGEN_START_DATE"] = "2000-01-01"
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background has it ignored
 

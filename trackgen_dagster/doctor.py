@@ -16,11 +16,12 @@ import dagster as dg
 from trackgen_core.database import DatabaseError
 from trackgen_core.generation import day_stats
 from trackgen_core.home import database_url, home, open_store
-from trackgen_core.points import day_date, day_number, now_ms, start_day
+from trackgen_core.points import day_date, day_number, now_ms
 from trackgen_core.redaction import shown_url
 from trackgen_core.store import STAGES, Store
 from trackgen_core.words import counted
 from trackgen_dagster.instance import daemon_is_alive, open_instance, storage_of
+from trackgen_dagster.partitions import first_partition
 from trackgen_dagster.sessions import list_sessions
 
 PACKAGES: Final = ("trackgen", "dagster", "dagster-webserver", "pandas", "pyproj", "sqlalchemy")
@@ -54,7 +55,7 @@ def examine() -> Findings:
     found.facts["home"] = str(home())
     found.facts["database"] = shown_url(database_url())
     try:
-        found.facts["first day"] = start_day().isoformat()
+        found.facts["first partition"] = first_partition().isoformat()
         _examine_store(open_store(), found)
     except (DatabaseError, ValueError) as error:
         found.problems.append(str(error))
@@ -95,10 +96,11 @@ def _examine_store(store: Store, found: Findings) -> None:
         found.facts["to make again"] = f"{counted(again, 'day')}, of a session that is not over or was stopped"
     if dead:
         found.problems.append(f"given up after several attempts: {counted(dead, 'day')}, see `trackgen dead-letters`")
-    before = sum(int((rows["day"] < day_number(start_day())).sum()) for rows in dirty.values())
+    first = first_partition(store)
+    before = sum(int((rows["day"] < day_number(first)).sum()) for rows in dirty.values())
     if before:
         found.problems.append(
-            f"{counted(before, 'day')} with work before {start_day()}, where no run goes: set TRACKGEN_START_DATE to "
+            f"{counted(before, 'day')} with work before {first}, where no run goes: set TRACKGEN_START_DATE to "
             "an earlier day, or delete these points"
         )
 

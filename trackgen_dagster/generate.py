@@ -37,13 +37,13 @@ from dagster._time import get_current_timestamp
 
 from trackgen_core.failures import describe, patiently
 from trackgen_core.generation import day_stats, mark_all
-from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
+from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_core.store import STAGES, Stage, Store
 from trackgen_dagster import tags
 from trackgen_dagster.assets import told
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import LOCATION, fail_abandoned_runs, is_away, process_tag
-from trackgen_dagster.partitions import daily, day_of, key_of
+from trackgen_dagster.partitions import FIRST_DAY, daily, day_of, key_of
 from trackgen_dagster.requests import (
     MOST_RANGES,
     DayRange,
@@ -297,7 +297,7 @@ class Scope:
 
 
 def _scope(store: Store, names: Collection[str], lo_day: int | None, hi_day: int | None) -> Scope:
-    first = max(day_number(start_day()), lo_day or 0)
+    first = max(FIRST_DAY, lo_day or 0)
     last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
     return Scope(DayRange(first, last), store.user_ids(names) if names else None)
 
@@ -477,9 +477,7 @@ def _scaled(progress: Callable[[float, str], None], before: float, part: float, 
 def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -> None:
     with store.read() as connection:
         days = [store.dirty(connection, stage)["day"] for stage in STAGES]
-    summary.listed_before_start = len(
-        {day for column in days for day in column.tolist() if day < day_number(start_day())}
-    )
+    summary.listed_before_start = len({day for column in days for day in column.tolist() if day < FIRST_DAY})
     if not ranges:
         return
     totals = pd.concat([day_stats(store, lo, hi) for lo, hi in ranges]).sum()

@@ -17,11 +17,11 @@ from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, Bulk
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
+from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_core.store import STAGES, Store, version_ms
 from trackgen_dagster import tags
 from trackgen_dagster.instance import UNFINISHED, works
-from trackgen_dagster.partitions import DAYS_PER_RUN, RANGE_TAGS, days_of_run, key_of
+from trackgen_dagster.partitions import DAYS_PER_RUN, FIRST_DAY, RANGE_TAGS, days_of_run, key_of
 from trackgen_dagster.sessions import Parts, is_ours, span_of, was_stopped
 
 MOST_RANGES: Final = 12
@@ -245,7 +245,7 @@ def changes(store: Store) -> pd.DataFrame:
     Dead letters and days without a partition are left out. What somebody asked to make again, and stopped, is none of
     it either.
     """
-    days = day_number(start_day()), now_ms() // MS_PER_DAY + 1
+    days = FIRST_DAY, now_ms() // MS_PER_DAY + 1
     with store.read() as connection:
         names = store.names_of(connection)
         parts = [store.dirty(connection, stage, *days, dead=False).assign(stage=stage) for stage in STAGES]

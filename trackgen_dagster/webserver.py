@@ -5,12 +5,17 @@ It is started as `trackgen-webserver`, which takes all that `dagster-webserver` 
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
+import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import click
 from dagster_webserver import app, cli
 from dagster_webserver.webserver import DagsterWebserver
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,8 +28,60 @@ ALL_ADDRESSES: Final = {"0.0.0.0", "::"}
 """What a server listens at that listens at every address: no name of it."""
 
 
+LOOK_S: Final = 5.0
+"""How often it looks whether the history begins earlier than the partitions."""
+
+LOADED: Final = """{
+  assetNodes(assetKeys: [{path: ["segments"]}]) {
+    repository { location { name } }
+    partitionKeyConnection(limit: 1, ascending: true) { results }
+  }
+}"""
+RELOAD: Final = """mutation Reload($name: String!) {
+  reloadRepositoryLocation(repositoryLocationName: $name) { __typename }
+}"""
+
+logger = logging.getLogger(__name__)
+
+
 class Webserver(DagsterWebserver):
-    """The webserver, with maps."""
+    """The webserver, with maps, and partitions that follow the history."""
+
+    def create_asgi_app(self, **kwargs: Any) -> Starlette:  # noqa: ANN401 - what Starlette takes
+        """Return the application, and begin to look after the partitions."""
+        threading.Thread(target=self._follow_history, name="partitions", daemon=True).start()
+        return super().create_asgi_app(**kwargs)
+
+    def _follow_history(self) -> None:
+        """Have the definitions loaded again whenever points come that are older than the first partition."""
+        known = ""
+        while not os.environ.get("TRACKGEN_START_DATE"):
+            try:
+                from trackgen_dagster.partitions import first_partition  # as in `map_endpoint`
+
+                first = first_partition().isoformat()
+                if first != known:
+                    self._reload_if_later_than(first)
+                    known = first
+            except Exception:  # the databases may be away, and the definitions may not load
+                logger.exception("It could not be seen whether the partitions reach back to the first point")
+            time.sleep(LOOK_S)
+
+    def _reload_if_later_than(self, first: str) -> None:
+        for node in self._ask(LOADED)["assetNodes"]:
+            keys = node["partitionKeyConnection"]["results"]
+            if keys and keys[0] > first:
+                name = node["repository"]["location"]["name"]
+                logger.info(f"Points from {first} on: {name} is loaded again")
+                self._ask(RELOAD, name=name)
+
+    def _ask(self, query: str, **variables: str) -> dict[str, Any]:
+        context = self._process_context.create_request_context()
+        answer = self._graphene_schema.execute(query, context_value=context, variable_values=variables)
+        if answer.errors:
+            raise RuntimeError("; ".join(str(error) for error in answer.errors))
+        data: dict[str, Any] = answer.data
+        return data
 
     def build_static_routes(self) -> list[BaseRoute]:
         """Return what lies below the path prefix, and before the pages of the UI, which take every other path."""
