@@ -252,7 +252,7 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
 
 
 def points_event(day: int, version: str, figures: Mapping[str, Any]) -> dg.AssetMaterialization:
-    """Return what says that the points of a day are there; another version makes what follows from them stale."""
+    """Return what says that the points of a day are there, in a version that changes with them."""
     return dg.AssetMaterialization(
         points.key, partition=key_of(day), metadata=figures, tags={DATA_VERSION_TAG: version}
     )
