@@ -75,6 +75,10 @@ concurrency:
       - key: trackgen/mode
         value: bulk
         limit: 1
+# A code server that answers late, as on a busy machine, is asked again; otherwise the run would fail.
+run_queue:
+  max_user_code_failure_retries: 5
+  user_code_failure_retry_delay: 30
 # A run whose process died is started again; one whose work failed is not, for it has tried often enough.
 run_retries:
   enabled: true

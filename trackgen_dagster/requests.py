@@ -35,6 +35,9 @@ FIRST_REST_S: Final = 30.0
 """How long work is left alone after a run that failed as a whole; twice as long after each further one."""
 
 LONGEST_REST_S: Final = 3_600.0
+LONGEST_REST_UNSTARTED_S: Final = 120.0
+"""The same after a run that never started: it is the code server that did not answer, and not the work that fails."""
+
 MOST_FAILED: Final = 200
 """Failed runs that are looked at, the latest first."""
 
@@ -202,7 +205,8 @@ def in_vain(instance: dg.DagsterInstance) -> list[Cover]:
 def rests(record: RunRecord, times: int) -> bool:
     """Return whether it is too early to do again what a run was about that has ended, and was tried so many times."""
     ended: float = record.end_time or record.update_timestamp.timestamp()
-    return time.time() < ended + min(FIRST_REST_S * 2.0 ** min(times - 1, 20), LONGEST_REST_S)
+    longest_s = LONGEST_REST_S if record.start_time else LONGEST_REST_UNSTARTED_S
+    return time.time() < ended + min(FIRST_REST_S * 2.0 ** min(times - 1, 20), longest_s)
 
 
 def earlier_runs(instance: dg.DagsterInstance, key: str) -> int | None:

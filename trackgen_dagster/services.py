@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import Request, urlopen
 
 import click
 import psutil
@@ -31,13 +32,14 @@ LEFT_OVER_S: Final = 20.0
 """How long children of a `trackgen ui` that was killed may take to end and to free the port."""
 
 LOOK_S: Final = 0.2
+ANSWER_S: Final = 20.0
 ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that stop the UI."""
 
 LOWEST_PORT: Final = 1024
 
 
-class ServicesError(RuntimeError):
+class ServicesError(OSError):
     """The UI or the daemon cannot be started, or has ended by itself."""
 
 
@@ -85,6 +87,41 @@ def _read(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def running_ui() -> str | None:
+    """Return the address of the UI that runs on this home, None if there is none."""
+    about = _read(prepare_instance() / "ui.lock")
+    if "url" in about and "pid" in about and psutil.pid_exists(int(about["pid"])):
+        return str(about["url"])
+    return None
+
+
+LOCATIONS: Final = """{
+  workspaceOrError {
+    ... on Workspace { locationEntries { name locationOrLoadError { ... on PythonError { message } } } }
+  }
+}"""
+
+
+def code_locations(url: str) -> dict[str, str | None]:
+    """Return the code locations of a UI by name, each with the error with which it could not be loaded.
+
+    Raises
+    ------
+    ServicesError
+        If the UI does not answer.
+    """
+    body = json.dumps({"query": LOCATIONS}).encode()
+    request = Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=ANSWER_S) as answer:
+            entries = json.load(answer)["data"]["workspaceOrError"]["locationEntries"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ServicesError(
+            f"the UI at {url} does not answer ({error}): stop `trackgen ui`, and start it again"
+        ) from error
+    return {entry["name"]: (entry["locationOrLoadError"] or {}).get("message") for entry in entries}
 
 
 def check_port(port: int, wait_s: float = 0.0) -> None:

@@ -105,10 +105,9 @@ def _set_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None
 
 def _is_expected(error: Exception) -> bool:
     from trackgen_core.database import DatabaseError
-    from trackgen_dagster.services import ServicesError
 
     # OSError: files. ValueError: what was given cannot be. LookupError: a user or a session that is not there.
-    expected = isinstance(error, DatabaseError | ServicesError | OSError | ValueError | LookupError)
+    expected = isinstance(error, DatabaseError | OSError | ValueError | LookupError)
     return expected and not isinstance(error, KeyError | IndexError)
 
 
