@@ -197,6 +197,8 @@ def run_ui(port: int, *, verbose: bool = False, allow_hosts: Sequence[str] = ())
         check_port(port, LEFT_OVER_S if was_killed else 0.0)
         for number in ENDS:  # also where a shell without job control made its background job ignore Ctrl-C
             signal.signal(number, signal.default_int_handler)
+        os.environ.setdefault("TRACKGEN_UI_URL", url)  # where links lead
+        os.environ.setdefault("TRACKGEN_LOG_LEVEL", "info" if verbose else "warning")
         code_server, *others = _services(Path(folder), port, "info" if verbose else "warning", allow_hosts)
         services = [code_server, *others]
         try:
