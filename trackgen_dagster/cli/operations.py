@@ -133,7 +133,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--end", type=Day(), metavar="DAY", help="The last day of the history; by default today.")
 def demo(seed: int, end: int | None) -> None:
     """Make a sample history, import it, make tracks of it, and show what was found."""
-    from trackgen_core.demo import write_demo
+    from trackgen_core.demo import PEOPLE, write_demo
     from trackgen_core.home import home, open_store
     from trackgen_core.importing import import_paths
     from trackgen_core.points import MS_PER_DAY, day_date, now_ms
@@ -147,6 +147,8 @@ def demo(seed: int, end: int | None) -> None:
     else:
         files = write_demo(folder, seed, day_date(now_ms() // MS_PER_DAY if end is None else end))
         click.echo(f"   written to {folder}: {', '.join(file.name for file in files)}")
+    for user in PEOPLE.keys() - set(store.user_names()):
+        store.set_settings(user, {"timezone": PEOPLE[user].zone})
     click.echo("2. trackgen import")
     with progress_bar("importing", True) as show:
         report = import_paths(store, files, user=None, progress=show_import(show))
@@ -167,7 +169,7 @@ def demo(seed: int, end: int | None) -> None:
         ("tracks export --format geojson -o tracks.geojson", "for other programs"),
         ("settings set --user ada minutes_between_routes=10", "other rules, then:"),
         ("generate", "only what they change is made again"),
-        ("points delete --user ada", "the sample people can go again"),
+        ("points delete --user ada --yes", "the sample people can go again"),
     )
     width = max(len(example) for example, _ in examples)
     for example, what in examples:

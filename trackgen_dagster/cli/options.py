@@ -67,6 +67,10 @@ class Command(click.Command):
         """Run the command; what it writes into the home is for its owner alone."""
         ctx.meta[UMASK] = before = os.umask(0o077)
         try:
+            if os.environ.get("TRACKGEN_START_DATE") and self.name != "doctor":  # which says it among all the rest
+                from trackgen_core.points import start_day
+
+                start_day()
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -178,6 +182,8 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as out:
