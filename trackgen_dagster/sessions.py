@@ -46,6 +46,9 @@ PENDING: Final = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED}
 RUNNING: Final = {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 OVER: Final = ("completed", "failed", "cancelled")
 WATCH_S: Final = 0.5
+UNREACHABLE: Final = {DagsterUserCodeUnreachableError.__name__, "DagsterCodeLocationLoadError"}
+"""What the daemon meets where the code server does not answer."""
+
 MOST_PERCENT: Final = 99.0
 """Of what is not completed: its days may all be done, but not checked."""
 
@@ -605,7 +608,7 @@ def _why_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         error = entry.get_dagster_event().engine_event_data.error
         if error is None:
             continue
-        if error.cls_name == DagsterUserCodeUnreachableError.__name__:
+        if error.cls_name in UNREACHABLE:
             return "the code server did not answer in time, so the run was not started; the daemon asks for it again"
         return f"{said} {' '.join(error.message.split())}"
     return said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,7 +87,6 @@ def test_older_points_move_the_partitions_of_a_running_ui_and_get_their_tracks(t
         ride(store, [-800])
         wait_for("partitions of older points", lambda: shown() == month_of(FIRST - 800), 60)
         wait_for("their tracks", lambda: len(world.tracks(store)) == 2, 180)
-        time.sleep(0.1)
     store.database.close()
     assert key_of(FIRST - 800) in trackgen(tmp_path, "tracks", "list")
 
