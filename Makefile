@@ -36,7 +36,7 @@ lint: $(INSTALLED) ## Check style, types and that the generated documents are up
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(INSTALLED) ## Format the code and sort the imports
 	$(BIN)/ruff check --fix .
@@ -53,8 +53,9 @@ screenshots: $(INSTALLED) ## Take the pictures of the documents from a running U
 	$(BIN)/python docs/result_screenshots.py
 	$(BIN)/python docs/rule_pictures.py
 
-package: $(INSTALLED) ## Build the wheel and the source distribution in dist
-	$(BIN)/python -m build --no-isolation
+package: ## Build the wheel in dist (needs nothing but Python)
+	test -x build/venv/bin/pip || $(PYTHON) -m venv build/venv
+	build/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 bench: $(INSTALLED) ## Run the benchmarks
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

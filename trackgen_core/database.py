@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, Programm
 from sqlalchemy.sql import ClauseElement
 
 from trackgen_core.copying import break_off, copy_in, copy_out, unpacked
+from trackgen_core.redaction import shown_url
 from trackgen_core.schema import REVISION, VIEWS, metadata, schema_revision
 
 BUSY_TIMEOUT_MS: Final = 120_000
@@ -98,27 +101,30 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             parsed = make_url(url)
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # the latter of a port
             raise DatabaseError(
-                f"{url!r} is no database URL: write it as sqlite:////var/lib/trackgen.db or postgresql://user@host/name"
+                f"{shown_url(url)!r} is no database URL: write it as sqlite:////var/lib/trackgen.db or "
+                "postgresql://user@host/name, and %-encode what is special in a password"
             ) from None
         self.url = url
-        self.name = parsed.render_as_string()
+        self.name = shown_url(parsed)
         """The URL without its password."""
+        self.is_read_only = False
         backend = parsed.get_backend_name()
         if backend == "postgresql":
             self.engine = _open_postgresql(parsed)
         elif backend == "sqlite" and parsed.database and parsed.database != ":memory:":
             self.name = parsed.database
-            self.engine = _open_sqlite(parsed)
+            self.is_read_only = _is_read_only(Path(self.name))
+            self.engine = _open_sqlite(parsed, self.is_read_only)
         else:
             raise DatabaseError(
                 f"{self.name}: only SQLite files and PostgreSQL are supported, as in sqlite:////var/lib/trackgen.db or "
                 "postgresql://user@host/name"
             )
         try:
-            if backend == "sqlite":
-                Path(self.name).parent.mkdir(parents=True, exist_ok=True)
+            if backend == "sqlite" and not self.is_read_only:
+                _make_file(Path(self.name))
             self._create_schema()
         except (OSError, DBAPIError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
@@ -136,6 +142,8 @@ class Database:
 
         Writers for the same users take turns from its first statement on; in SQLite, all do.
         """
+        if self.is_read_only:
+            raise DatabaseError(f"{self.name}: it or its folder is read-only, so nothing can be changed in it")
         with self.engine.connect() as connection, writing(connection, user_ids).begin():
             yield connection
 
@@ -451,17 +459,32 @@ def _stamp(connection: Connection, revision: str) -> None:
     connection.execute(insert(schema_revision).values(version_num=revision))
 
 
-def _open_sqlite(url: URL) -> Engine:
+def _is_read_only(file: Path) -> bool:
+    """Return whether a file that is there can only be read; SQLite writes beside it, too."""
+    return file.exists() and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+
+
+def _make_file(file: Path) -> None:
+    """Make an empty database that nobody else may read, if there is none. SQLite's other files take its rights."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _open_sqlite(url: URL, is_read_only: bool) -> Engine:
+    if is_read_only:
+        path = Path(str(url.database)).absolute()
+        # What nobody can write to does not change; without that, SQLite would want to make files beside it.
+        frozen = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+        url = make_url(f"sqlite:///file:{quote(str(path))}?mode=ro{frozen}&uri=true")
     engine = create_engine(url)
+    pragmas = [f"busy_timeout = {BUSY_TIMEOUT_MS}", "synchronous = NORMAL", "foreign_keys = ON"]
+    if not is_read_only:
+        pragmas.append("journal_mode = WAL")
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun by `begin` alone
-        for pragma in (
-            f"busy_timeout = {BUSY_TIMEOUT_MS}",
-            "journal_mode = WAL",
-            "synchronous = NORMAL",
-            "foreign_keys = ON",
-        ):
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         for table in TEMP_TABLES:
             connection.execute(f"CREATE TEMPORARY TABLE {table}")
@@ -476,7 +499,10 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _open_postgresql(url: URL) -> Engine:
-    engine = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED")
+    # A pooled connection may have been cut while nobody used it: it is tried before it is handed out.
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"), isolation_level="READ COMMITTED", pool_pre_ping=True
+    )
 
     def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
         for table in TEMP_TABLES:

@@ -1,4 +1,4 @@
-"""Demo: half a year of three people's fixes, made up, the same for a seed on every machine.
+"""Demo: half a year of three people's fixes, made up, the same for a seed and its days on every machine.
 
 A `Diary` follows one person through `move` and `dwell`; every device writes down what it would have measured.
 A diary can only leave from where it is, so nobody jumps; what looks odd in the result (holes, jitter, repeated
@@ -23,14 +23,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyproj import Geod
 
-from trackgen_core.points import FILE_FACTS, MS_PER_DAY, completed, day_number
+from trackgen_core.points import FILE_FACTS, MS_PER_DAY, completed, day_number, now_ms
 
 Floats = NDArray[np.float64]
 
-START_MS: Final = day_number(date(2025, 3, 1)) * MS_PER_DAY
-END_MS: Final = day_number(date(2025, 9, 1)) * MS_PER_DAY
-SAIL_DAY: Final = date(2025, 6, 13)
-FLIGHT_DAY: Final = date(2025, 7, 11)
+START: Final = date(2025, 3, 1)
+END: Final = date(2025, 8, 31)
+"""The first and the last day, where nobody asks for others."""
+START_MS: Final = day_number(START) * MS_PER_DAY
+MONTHS: Final = 5
+"""Whole months before that of its last day."""
+SAIL_AFTER: Final = timedelta(days=104)
+FLIGHT_AFTER: Final = timedelta(days=132)
+"""Ben sails, and Chloe flies, on the first Friday so long after the start."""
+FRIDAY: Final = 4
 WAKE_H: Final = 5.0
 AT_ONCE_H: Final = 0.0
 
@@ -179,12 +185,19 @@ class Person(NamedTuple):
     off: float  # ... and else that it is off at night
 
 
+def _friday(day: date) -> date:
+    """Return the first Friday from a day on."""
+    return day + timedelta(days=(FRIDAY - day.weekday()) % 7)
+
+
 class Diary:
     """One person: where they are, what time it is, and what their devices have written so far."""
 
-    def __init__(self, person: Person, rng: np.random.Generator) -> None:
+    def __init__(self, person: Person, rng: np.random.Generator, start: date = START) -> None:
         self.person, self.rng = person, rng
-        self.place, self.zone, self.clock_ms = person.home, ZoneInfo(person.zone), START_MS
+        self.place, self.zone = person.home, ZoneInfo(person.zone)
+        self.clock_ms = day_number(start) * MS_PER_DAY
+        self.sail_day, self.flight_day = (_friday(start + after) for after in (SAIL_AFTER, FLIGHT_AFTER))
         self.pages: dict[str, list[tuple[NDArray[np.generic], ...]]] = {}
         self.routes: dict[tuple[Mode, tuple[str, ...]], Route] = {}
 
@@ -325,7 +338,7 @@ def ben(diary: Diary) -> None:
     """Live a day in Lisbon: by car to work across the bridge, long drives at weekends, once a sail to the Azores."""
     weekday, week = diary.now.weekday(), diary.now.isocalendar().week
     south, north = ("alcântara", "pragal", "coina", "palmela"), ("palmela", "coina", "pragal", "alcântara", "pombal")
-    if diary.now.date() == SAIL_DAY:
+    if diary.now.date() == diary.sail_day:
         diary.move(8.0, CAR, "cascais")
         diary.move(10.0, SAIL, "off cascais", "off azores", "ponta delgada")
         diary.rest(46)
@@ -356,7 +369,7 @@ def chloe(diary: Diary) -> None:
     """Live a day in Auckland: by train to work, an island or a beach at weekends, once a week in Hawaii."""
     weekday, week = diary.now.weekday(), diary.now.isocalendar().week
     to_town, to_home = ("kingsland", "newmarket", "britomart"), ("newmarket", "kingsland", "new lynn")
-    if diary.now.date() == FLIGHT_DAY:
+    if diary.now.date() == diary.flight_day:
         diary.move(18.5, CAR, "auckland airport")
         diary.move(22.0, FLIGHT, "above northland", "above oahu", "honolulu airport")
         diary.zone = ZoneInfo("Pacific/Honolulu")
@@ -398,30 +411,39 @@ PEOPLE: Final = {
 }
 
 
-def demo_history(seed: int = 7) -> pd.DataFrame:
-    """Make up the fixes of three people from March to August 2025.
+def start_before(end: date) -> date:
+    """Return the first day of a demo that ends with a day: that of a month, so that no partition is left out."""
+    months = 12 * end.year + end.month - 1 - MONTHS
+    return date(months // 12, months % 12 + 1, 1)
+
+
+def demo_history(seed: int = 7, end: date = END) -> pd.DataFrame:
+    """Make up the fixes of three people in about half a year.
 
     Parameters
     ----------
     seed : int, default 7
         The same seed gives the same bits.
+    end : date, default 2025-08-31
+        The last day; the first one is that of the fifth month before, here 2025-03-01. Nothing is later than now.
 
     Returns
     -------
     DataFrame
         About 350 000 points with the columns and dtypes of `POINT_DTYPES`, sorted by user, device, time, position.
     """
+    start, end_ms = start_before(end), min((day_number(end) + 1) * MS_PER_DAY, now_ms())
     frames = []
     for number, (user, person) in enumerate(PEOPLE.items()):
-        diary = Diary(person, np.random.Generator(np.random.PCG64([seed, number])))
-        while diary.clock_ms < END_MS:
+        diary = Diary(person, np.random.Generator(np.random.PCG64([seed, number])), start)
+        while diary.clock_ms < end_ms:
             person.live(diary)
             diary.sleep()
         for device, pages in sorted(diary.pages.items()):
             columns = [np.concatenate(column) for column in zip(*pages, strict=True)]
             time_ms, lon, lat = columns[:3]
             order = np.lexsort((lat, lon, time_ms))
-            order = order[time_ms[order] < END_MS]
+            order = order[time_ms[order] < end_ms]
             frame = pd.DataFrame({"user": user, "device": device}, index=range(len(order)))
             for name, column in zip(MEASURED, columns, strict=True):
                 frame[name] = column[order]
@@ -430,14 +452,14 @@ def demo_history(seed: int = 7) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def write_demo(folder: Path, seed: int = 7) -> list[Path]:
+def write_demo(folder: Path, seed: int = 7, end: date = END) -> list[Path]:
     """Write the history as its people would bring it: one CSV file a device.
 
     Parameters
     ----------
     folder : Path
         Where to write; made if it is missing.
-    seed : int, default 7
+    seed, end
         See `demo_history`.
 
     Returns
@@ -448,7 +470,7 @@ def write_demo(folder: Path, seed: int = 7) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for (user, device), points in demo_history(seed).groupby(["user", "device"], sort=True):
+    for (user, device), points in demo_history(seed, end).groupby(["user", "device"], sort=True):
         times = np.datetime_as_string(points["time_ms"].to_numpy().astype("datetime64[ms]"), unit="ms")
         rows = points.drop(columns=["time_ms", *FILE_FACTS])
         rows.insert(2, "timestamp", [f"{time}Z" for time in times])

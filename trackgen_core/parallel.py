@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from multiprocessing import forkserver
 from typing import Final
 
-from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify
+from trackgen_core.failures import DEFAULT_BACKOFF, Backoff, Kind, classify, describe, is_disk_full
 from trackgen_core.generation import Window, WindowResult, make_segments, make_tracks
 from trackgen_core.home import open_store
 from trackgen_core.store import Stage, Store
@@ -307,7 +307,7 @@ def _failure(window: Window, error: BaseException, version: int | None) -> Windo
 
 
 def _say(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return describe(error) if is_disk_full(error) else f"{type(error).__name__}: {error}"
 
 
 def _start_worker() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from typing import Any, Final
 
 import pandas as pd
 
 from trackgen_core.export import TRACKS, objects
 from trackgen_core.legs import MODES
-from trackgen_core.points import day_date
+from trackgen_core.points import day_date, day_number
 from trackgen_core.segmentation import local_days
 from trackgen_core.store import Store
 
@@ -72,6 +73,23 @@ def report(store: Store, name: str, lo_day: int, hi_day: int) -> dict[str, Any]:
         },
         **{what: _best(tracks, by) for what, by in BEST.items()},
     }
+
+
+def latest_month(store: Store, name: str) -> tuple[int, int] | None:
+    """Return the first and the last day of the latest month in which a user has tracks; None if there are none.
+
+    Raises
+    ------
+    UnknownUser
+        If there is no such user.
+    """
+    store.settings(name)
+    sums = store.day_sums([name])
+    days = sums.loc[sums["tracks"] > 0, "local_day"]
+    if days.empty:
+        return None
+    first = day_date(int(days.max())).replace(day=1)
+    return day_number(first), day_number(first.replace(day=monthrange(first.year, first.month)[1]))
 
 
 def _join(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

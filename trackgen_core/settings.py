@@ -211,4 +211,20 @@ def _explain(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"there is no setting {name!r}; there are: {', '.join(Settings.model_fields)}"
-    return f"{name}={json.dumps(fault['input'])}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    return f"{name}={json.dumps(fault['input'])}: {_allowed(fault)}"
+
+
+def _allowed(fault: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Return what a setting may be, in our words."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in ("greater_than_equal", "less_than_equal"):
+        relation, limit = ("least", context["ge"]) if "ge" in context else ("most", context["le"])
+        return f"it must be at {relation} {limit:,}"
+    if kind.startswith(("int_", "float_")):
+        return "it must be a whole number" if kind.startswith("int_") else "it must be a number"
+    if kind.startswith("bool_"):
+        return "it must be true or false"
+    if kind == "literal_error":
+        return f"it must be {context['expected']}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"

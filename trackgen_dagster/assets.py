@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
-from dagster_postgres.utils import DagsterPostgresException
 from pydantic import Field
 
-from trackgen_core.failures import Backoff, classify
+from trackgen_core.failures import Backoff
 from trackgen_core.generation import Window, WindowResult, day_stats, mark_all, plan_work, segment_stats
 from trackgen_core.home import database_url
 from trackgen_core.parallel import WindowFailure, default_workers, do_windows
@@ -22,7 +22,7 @@ from trackgen_core.store import Stage, Store
 from trackgen_core.words import counted
 from trackgen_dagster import metadata, tags
 from trackgen_dagster.environment import number, owners
-from trackgen_dagster.instance import process_tag
+from trackgen_dagster.instance import is_away, process_tag
 from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
 from trackgen_dagster.resources import TrackStore
 
@@ -54,8 +54,8 @@ LONG_RUN: Final = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_PER_RU
 points = dg.AssetSpec(
     "points",
     description="GPS fixes of all users, as they came from phones, watches and loggers. `trackgen import`, the drop "
-    "folder or other programs add them, so there is nothing here to materialize. A partition is one UTC day; the "
-    "sensor `incremental` notes how many points it has whenever they change.",
+    "folder or other programs add them, so there is nothing here to materialize. A partition is one UTC day; how many "
+    "points it holds is reported whenever they change, by the sensor `incremental` and by the runs that read them.",
     metadata=metadata.POINTS,
     partitions_def=daily,
     group_name=GROUP,
@@ -152,8 +152,7 @@ def _generate(context: dg.AssetExecutionContext, stage: Stage, config: Generatio
         _try_to_generate(context, stage, config, store)
     except Exception as error:
         # Not of a window, for these are tried again one by one, but of what Dagster is told in between.
-        is_away = classify(error) == "database" or isinstance(error, DagsterPostgresException)
-        if is_away and not _is_told_to_stop(context):  # which psycopg may take for an error of the database
+        if is_away(error) and not _is_told_to_stop(context):  # which psycopg may take for an error of the database
             raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=RETRY_S) from error
         raise
 
@@ -205,18 +204,20 @@ def _report_summaries(context: dg.AssetExecutionContext, store: Store, days: Col
         "stays": sums["stays"],
         "climb_m": sums["gain_cm"] / 100,
     }
-    batch, last = generate_event_batch_id(), max(days)
-    for day, values in _by_day(columns).items():
-        event = dg.AssetMaterialization(daily_summaries.key, partition=key_of(day), metadata=values)
-        # As Dagster itself logs what a step returns for many partitions; `log_event` would store them one by one.
-        DagsterEvent.asset_materialization(
-            context.get_step_execution_context(), event, DagsterEventBatchMetadata(batch, day == last)
-        )
+    _log_batch(
+        context,
+        [
+            dg.AssetMaterialization(daily_summaries.key, partition=key_of(day), metadata=values)
+            for day, values in _by_day(columns).items()
+        ],
+    )
 
 
 def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, store: Store) -> Made:
     lo_day, hi_day = day_of(context.partition_key_range.start), day_of(context.partition_key_range.end)
     user_ids = store.user_ids(config.users) if config.users else None
+    if stage == "segments":
+        _report_points(context, store, lo_day, hi_day, user_ids)
     if not config.only_dirty:
         mark_all(store, stage, lo_day, hi_day, user_ids)
     windows = plan_work(store, stage, lo_day, hi_day, user_ids)
@@ -248,6 +249,38 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
         for day, picture in metadata.pictures(store, lo_day, hi_day):
             said[day] = {"picture": picture, **said[day]}
     return Made(stage, said, failures)
+
+
+def points_event(day: int, version: str, figures: Mapping[str, Any]) -> dg.AssetMaterialization:
+    """Return what says that the points of a day are there, in a version that changes with them."""
+    return dg.AssetMaterialization(
+        points.key, partition=key_of(day), metadata=figures, tags={DATA_VERSION_TAG: version}
+    )
+
+
+def _report_points(
+    context: dg.AssetExecutionContext, store: Store, lo_day: int, hi_day: int, user_ids: Collection[int] | None
+) -> None:
+    """Report the points of the run's days that changed, or of which Dagster does not know, before they are read."""
+    known = {day_of(key) for key in context.instance.get_materialized_partitions(points.key)}
+    with store.read() as connection:
+        listed = store.dirty(connection, "segments", lo_day, hi_day, user_ids)
+        versions = listed[listed["is_change"] == 1].groupby("day")["version"].max()
+        holding = store.days_with_points(connection, None, lo_day, hi_day)["day"]
+        days = sorted({*versions.index, *holding[~holding.isin(known)]})
+        counts = store.count_points(connection, days[0], days[-1]) if days else {}
+    _log_batch(context, [points_event(day, str(versions.get(day, 0)), {"points": counts.get(day, 0)}) for day in days])
+    # Otherwise the segments would seem to be older than the points that they are made of.
+    context.get_step_execution_context().fetch_external_input_asset_version_info()
+
+
+def _log_batch(context: dg.AssetExecutionContext, events: Sequence[dg.AssetMaterialization]) -> None:
+    """Log materializations as Dagster itself does for many partitions; `log_event` would store them one by one."""
+    batch = generate_event_batch_id()
+    for sent, event in enumerate(events, 1):
+        DagsterEvent.asset_materialization(
+            context.get_step_execution_context(), event, DagsterEventBatchMetadata(batch, sent == len(events))
+        )
 
 
 def _counted_days(context: dg.AssetExecutionContext) -> tuple[int, int]:

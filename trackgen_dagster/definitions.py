@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from trackgen_dagster import assets, checks
-from trackgen_dagster.jobs import cleanup, dawarich, generate, inbox
+from trackgen_dagster.jobs import cleanup, console, dawarich, generate, inbox
 from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.schedules import SCHEDULES
 from trackgen_dagster.sensors import SENSORS
@@ -24,6 +24,7 @@ defs = dg.Definitions(
     schedules=SCHEDULES,
     sensors=SENSORS,
     resources={"database": TrackStore()},
+    loggers={"console": console},
     # A run has its own worker processes; a process for each step besides would only cost seconds.
     executor=dg.in_process_executor,
 )

@@ -43,6 +43,23 @@ def number(name: str) -> float:
     return value
 
 
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def log_level(default: str) -> str:
+    """Return from which level on processes write to the console: `TRACKGEN_LOG_LEVEL`.
+
+    Raises
+    ------
+    ValueError
+        If it is no level.
+    """
+    level = (os.environ.get("TRACKGEN_LOG_LEVEL") or default).lower()
+    if level not in LEVELS:
+        raise ValueError(f"TRACKGEN_LOG_LEVEL={level}: write one of {', '.join(LEVELS)}")
+    return level.upper()
+
+
 def owners() -> list[str]:
     """Return who owns the assets: addresses and teams in `TRACKGEN_OWNERS`, by default nobody.
 

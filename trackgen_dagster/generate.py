@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import dagster as dg
+import pandas as pd
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.job_base import InMemoryJob
@@ -34,14 +35,15 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import make_new_backfill_id
 from dagster._time import get_current_timestamp
 
+from trackgen_core.failures import describe, patiently
 from trackgen_core.generation import day_stats, mark_all
-from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
-from trackgen_core.store import STAGES, Store
+from trackgen_core.points import MS_PER_DAY, now_ms
+from trackgen_core.store import STAGES, Stage, Store
 from trackgen_dagster import tags
 from trackgen_dagster.assets import told
 from trackgen_dagster.definitions import defs
-from trackgen_dagster.instance import LOCATION, fail_abandoned_runs, process_tag
-from trackgen_dagster.partitions import daily, day_of, key_of
+from trackgen_dagster.instance import LOCATION, fail_abandoned_runs, is_away, process_tag
+from trackgen_dagster.partitions import FIRST_DAY, daily, day_of, key_of
 from trackgen_dagster.requests import (
     MOST_RANGES,
     DayRange,
@@ -55,6 +57,9 @@ from trackgen_dagster.requests import (
 from trackgen_dagster.sessions import find_session, list_sessions, missing, said_of, was_interrupted
 
 Mode = Literal["bulk", "incremental", "daily"]
+
+DAYS_SHARE: Final = 0.9
+"""The share of a run that is over when its days are done; what follows is told to Dagster, and checked."""
 
 UI_ORIGIN: Final = RemoteJobOrigin(
     RemoteRepositoryOrigin(
@@ -146,23 +151,27 @@ def generate(
     UnknownUser
         If one of the users is not in the database.
     """
-    fail_abandoned_runs(instance)
     names = sorted(users)
     summary = SessionSummary(new_session(), mode, names)
-    scope = _scope(store, names, lo_day, hi_day)
     asked = _asked(mode, names, lo_day, hi_day)
-    if mode == "bulk":
-        _refuse_second_bulk(instance, names)
-    if mode != "incremental" and not _was_broken_off(instance, asked):
-        _mark_again(store, mode, scope)
-    with store.write() as connection:
-        for stage in STAGES:  # somebody asked for it, so what failed before is tried again
-            store.revive(connection, stage, *scope.days, scope.user_ids)
-    ranges = _ranges(_days(store, instance, mode, scope))
+
+    def prepare() -> list[DayRange]:
+        fail_abandoned_runs(instance)
+        scope = _scope(store, names, lo_day, hi_day)
+        if mode == "bulk":
+            _refuse_second_bulk(instance, names)
+        if mode != "incremental" and not _was_broken_off(instance, asked):
+            _mark_again(store, mode, scope)
+        with store.write() as connection:
+            for stage in STAGES:  # somebody asked for it, so what failed before is tried again
+                store.revive(connection, stage, *scope.days, scope.user_ids)
+        return _ranges(_days(store, instance, mode, scope))
+
+    ranges = patiently(prepare)
     if ranges:
         said = asked | {tags.RUNS: str(len(ranges))}
         _execute_all(instance, summary, [Request(days, tuple(names)) for days in ranges], said, workers, progress)
-    _sum_up(store, summary, ranges)
+    patiently(partial(_sum_up, store, summary, ranges))
     return summary
 
 
@@ -227,7 +236,7 @@ def retry(
         summary.runs += [_queue(instance, one.tags(session.session, mode, whole) | said, one) for one in requests]
         return summary
     _execute_all(instance, summary, requests, said, workers, progress, whole)
-    _sum_up(store, summary, ranges)
+    patiently(partial(_sum_up, store, summary, ranges))
     return summary
 
 
@@ -288,7 +297,7 @@ class Scope:
 
 
 def _scope(store: Store, names: Collection[str], lo_day: int | None, hi_day: int | None) -> Scope:
-    first = max(day_number(start_day()), lo_day or 0)
+    first = max(FIRST_DAY, lo_day or 0)
     last = now_ms() // MS_PER_DAY + 1 if hi_day is None else hi_day
     return Scope(DayRange(first, last), store.user_ids(names) if names else None)
 
@@ -423,7 +432,12 @@ def _execute(
 ) -> None:
     run_id = str(uuid.uuid4())
     summary.runs.append(run_id)
-    listening = told.set(lambda stage, share: progress((STAGES.index(stage) + share) / len(STAGES), stage))
+
+    def show(stage: Stage, share: float) -> None:
+        done = (STAGES.index(stage) + share) / len(STAGES)
+        progress(DAYS_SHARE * done, "checks" if done == 1 else stage)
+
+    listening = told.set(show)
     try:
         run = _new_run(instance, run_tags, request, workers, run_id)
         result = execute_run(InMemoryJob(defs.resolve_job_def("generate")), run, instance)
@@ -432,6 +446,13 @@ def _execute(
         known = instance.get_run_by_id(run_id)
         if known and not known.is_finished:
             instance.report_run_canceled(known, "Stopped at the command line.")
+        return
+    except Exception as error:
+        if not is_away(error):
+            raise
+        # Not of the days, which their step tries again, but of what Dagster notes in between.
+        summary.status, summary.broken = "failed", True
+        summary.errors.append(f"{describe(error)}; run it again to go on from here")
         return
     finally:
         told.reset(listening)
@@ -456,18 +477,12 @@ def _scaled(progress: Callable[[float, str], None], before: float, part: float, 
 def _sum_up(store: Store, summary: SessionSummary, ranges: Sequence[DayRange]) -> None:
     with store.read() as connection:
         days = [store.dirty(connection, stage)["day"] for stage in STAGES]
-    summary.listed_before_start = len(
-        {day for column in days for day in column.tolist() if day < day_number(start_day())}
-    )
-    if ranges:
-        summary.start, summary.end = key_of(ranges[0].lo_day), key_of(ranges[-1].hi_day)
-    for lo, hi in ranges:
-        totals = day_stats(store, lo, hi).sum()
-        summary.days += hi - lo + 1
-        summary.points += int(totals["points"])
-        summary.tracks += int(totals["tracks"])
-        summary.stays += int(totals["stays"])
-        summary.noise += int(totals["noise"])
-        summary.leftover += int(totals["leftover"])
-        summary.distance_km += int(totals["length_mm"]) / 1e6
-    summary.distance_km = round(summary.distance_km, 6)
+    summary.listed_before_start = len({day for column in days for day in column.tolist() if day < FIRST_DAY})
+    if not ranges:
+        return
+    totals = pd.concat([day_stats(store, lo, hi) for lo, hi in ranges]).sum()
+    summary.start, summary.end = key_of(ranges[0].lo_day), key_of(ranges[-1].hi_day)
+    summary.days = sum(hi - lo + 1 for lo, hi in ranges)
+    for name in ("points", "tracks", "stays", "noise", "leftover"):
+        setattr(summary, name, int(totals[name]))
+    summary.distance_km = round(int(totals["length_mm"]) / 1e6, 6)

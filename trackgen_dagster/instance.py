@@ -22,7 +22,9 @@ from sqlalchemy import URL, NullPool, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trackgen_core.database import DatabaseError
-from trackgen_core.home import home
+from trackgen_core.failures import classify
+from trackgen_core.home import home, make_private
+from trackgen_core.redaction import redact, shown_url
 from trackgen_dagster import tags
 
 CLOCK_STEP_S: Final = 60
@@ -73,6 +75,10 @@ concurrency:
       - key: trackgen/mode
         value: bulk
         limit: 1
+# A code server that answers late, as on a busy machine, is asked again; otherwise the run would fail.
+run_queue:
+  max_user_code_failure_retries: 5
+  user_code_failure_retry_delay: 30
 # A run whose process died is started again; one whose work failed is not, for it has tried often enough.
 run_retries:
   enabled: true
@@ -109,7 +115,9 @@ load_from:
 def prepare_instance() -> Path:
     """Point Dagster at its folder, `DAGSTER_HOME` or one in Trackgen's home, and configure it if it is new."""
     folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.parent == home():
+        make_private(home())
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
         config.write_text(DAGSTER_YAML)
@@ -137,13 +145,20 @@ def open_instance() -> dg.DagsterInstance:
     except (DagsterPostgresException, DBAPIError, DagsterInvalidConfigError, PostProcessingError) as error:
         cause = error.__cause__ if isinstance(error, DagsterPostgresException) else error
         reason = cause.orig if isinstance(cause, DBAPIError) else cause
-        raise DatabaseError(f"{folder / 'dagster.yaml'}: Dagster's storage cannot be used: {reason}") from error
+        raise DatabaseError(
+            f"{folder / 'dagster.yaml'}: Dagster's storage cannot be used: {redact(str(reason))}"
+        ) from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether something failed because a database, the one of tracks or Dagster's, is away or full."""
+    return classify(error) == "database" or isinstance(error, DagsterPostgresException)
 
 
 def storage_of(instance: dg.DagsterInstance) -> str:
     """Return where an instance keeps runs, events and schedules, without passwords."""
     url = getattr(instance.run_storage, "postgres_url", None)
-    return _shown(make_url(url)) if url else f"SQLite files in {instance.root_directory}"
+    return shown_url(url) if url else f"SQLite files in {instance.root_directory}"
 
 
 @dataclass(frozen=True)
@@ -180,8 +195,8 @@ def use_postgres(url: str, *, force: bool = False) -> Initialised:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise DatabaseError(f"{url!r} is no URL: write it as postgresql://user@host/name") from None
+    except (ArgumentError, ValueError):  # the latter of a port
+        raise DatabaseError(f"{shown_url(url)!r} is no URL: write it as postgresql://user@host/name") from None
     server = _check_postgres(parsed)
     by_variable = _has_password(parsed) or os.environ.get(POSTGRES_VARIABLE) == url
     text = YAML.format(storage=POSTGRES.format(f"{{env: {POSTGRES_VARIABLE}}}" if by_variable else json.dumps(url)))
@@ -197,13 +212,15 @@ def use_postgres(url: str, *, force: bool = False) -> Initialised:
         backup = config.with_name(f"dagster.yaml.{time.strftime('%Y%m%d-%H%M%S')}")
         backup.write_text(config.read_text())
     config.write_text(text)
-    return Initialised(config, _shown(parsed), server, by_variable, backup)
+    return Initialised(config, shown_url(parsed), server, by_variable, backup)
 
 
 def _check_postgres(url: URL) -> str:
     """Return the version of the server, if Dagster can use the database."""
     if url.drivername != "postgresql":
-        raise DatabaseError(f"{_shown(url)}: Dagster's storage is PostgreSQL: write it as postgresql://user@host/name")
+        raise DatabaseError(
+            f"{shown_url(url)}: Dagster's storage is PostgreSQL: write it as postgresql://user@host/name"
+        )
     engine = create_engine(url, connect_args={"connect_timeout": CONNECT_S}, poolclass=NullPool)
     try:
         with engine.connect() as connection:
@@ -214,12 +231,12 @@ def _check_postgres(url: URL) -> str:
                 "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
             ).scalar_one()
     except DBAPIError as error:
-        raise DatabaseError(f"{_shown(url)}: cannot be reached: {error.orig}") from error
+        raise DatabaseError(f"{shown_url(url)}: cannot be reached: {error.orig}") from error
     if number < 10_000 * LEAST_POSTGRES:
-        raise DatabaseError(f"{_shown(url)}: PostgreSQL {version} is too old: {LEAST_POSTGRES} or newer is needed")
+        raise DatabaseError(f"{shown_url(url)}: PostgreSQL {version} is too old: {LEAST_POSTGRES} or newer is needed")
     if not may_create:
         raise DatabaseError(
-            f"{_shown(url)}: its user may not make tables there: let the user own the database, as in "
+            f"{shown_url(url)}: its user may not make tables there: let the user own the database, as in "
             "`createdb --owner USER NAME`"
         )
     return str(version)
@@ -227,10 +244,6 @@ def _check_postgres(url: URL) -> str:
 
 def _has_password(url: URL) -> bool:
     return url.password is not None or "password" in url.query
-
-
-def _shown(url: URL) -> str:
-    return url.difference_update_query(["password"]).render_as_string()
 
 
 def write_workspace() -> Path:

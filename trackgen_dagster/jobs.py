@@ -1,5 +1,8 @@
 """Jobs: what a run consists of."""
 
+import logging
+import sys
+
 import dagster as dg
 
 from trackgen_core.database import DatabaseError
@@ -10,7 +13,7 @@ from trackgen_core.dawarich.writing import write_user
 from trackgen_core.home import home
 from trackgen_core.inbox import import_all
 from trackgen_dagster.assets import segments, tracks
-from trackgen_dagster.environment import number
+from trackgen_dagster.environment import log_level, number
 from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.sessions import clean
 
@@ -20,6 +23,20 @@ generate = dg.define_asset_job(
     description="Segments and tracks of a range of days, with their checks, in one run. The sensor `incremental`, the "
     "schedule `daily` and `trackgen generate` start it.",
 )
+
+
+@dg.logger(
+    config_schema={"log_level": dg.Field(str, is_required=False, default_value="")},
+    description="What a run writes to the console, from TRACKGEN_LOG_LEVEL on. Its event log has all of it.",
+)
+def console(context: dg.InitLoggerContext) -> logging.Logger:
+    """Return a logger that writes to stderr from a level on."""
+    level = context.logger_config["log_level"] or log_level("warning")
+    logger = logging.Logger("dagster", level)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    return logger
 
 
 @dg.op(description="Import what lies in the inbox, and move it to `done` or `failed` with a report beside it.")

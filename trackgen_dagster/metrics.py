@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from trackgen_core.points import day_number, now_ms, start_day
+from trackgen_core.points import day_number, now_ms
 from trackgen_core.store import STAGES, Store
+from trackgen_dagster.partitions import first_partition
 from trackgen_dagster.sessions import is_ours, list_sessions
 from trackgen_dagster.tags import BACKFILL, MODE, PRIORITIES
 
@@ -33,6 +34,7 @@ def write_textfile(text: bytes, path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write as well
     try:
         part.write_bytes(text)
+        part.chmod(0o644)  # node_exporter is another user
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -103,7 +105,7 @@ class SessionCollector(Collector):
     def _work(self) -> Iterator[Metric]:
         dirty = GaugeMetricFamily("trackgen_dirty_days", "Days of users with work to do.", labels=["stage"])
         dead = GaugeMetricFamily("trackgen_dead_letters", "Days of users given up for now.", labels=["stage"])
-        now, first_day = now_ms(), day_number(start_day())
+        now, first_day = now_ms(), day_number(first_partition(self.store))
         listed_ms = [now]
         with self.store.read() as connection:
             given_up = Counter(self.store.dead_letters(connection)["stage"])

@@ -17,6 +17,7 @@ from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, Bulk
 
 from trackgen_core.store import Store
 from trackgen_core.words import counted
+from trackgen_dagster.environment import log_level
 from trackgen_dagster.sessions import (
     ChunkError,
     Session,
@@ -30,7 +31,7 @@ from trackgen_dagster.sessions import (
 LOG: Final = logging.getLogger("trackgen.sessions")
 """A line of JSON for each session that has ended, on stderr."""
 
-LOG.setLevel(logging.INFO)
+LOG.setLevel(log_level("info"))
 LOG.addHandler(logging.StreamHandler())
 
 MOST_TRIES: Final = 3

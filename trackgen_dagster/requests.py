@@ -17,11 +17,11 @@ from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, Bulk
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
+from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_core.store import STAGES, Store, version_ms
 from trackgen_dagster import tags
 from trackgen_dagster.instance import UNFINISHED, works
-from trackgen_dagster.partitions import DAYS_PER_RUN, RANGE_TAGS, days_of_run, key_of
+from trackgen_dagster.partitions import DAYS_PER_RUN, FIRST_DAY, RANGE_TAGS, days_of_run, key_of
 from trackgen_dagster.sessions import Parts, is_ours, span_of, was_stopped
 
 MOST_RANGES: Final = 12
@@ -35,6 +35,9 @@ FIRST_REST_S: Final = 30.0
 """How long work is left alone after a run that failed as a whole; twice as long after each further one."""
 
 LONGEST_REST_S: Final = 3_600.0
+LONGEST_REST_UNSTARTED_S: Final = 120.0
+"""The same after a run that never started: it is the code server that did not answer, and not the work that fails."""
+
 MOST_FAILED: Final = 200
 """Failed runs that are looked at, the latest first."""
 
@@ -202,7 +205,8 @@ def in_vain(instance: dg.DagsterInstance) -> list[Cover]:
 def rests(record: RunRecord, times: int) -> bool:
     """Return whether it is too early to do again what a run was about that has ended, and was tried so many times."""
     ended: float = record.end_time or record.update_timestamp.timestamp()
-    return time.time() < ended + min(FIRST_REST_S * 2.0 ** min(times - 1, 20), LONGEST_REST_S)
+    longest_s = LONGEST_REST_S if record.start_time else LONGEST_REST_UNSTARTED_S
+    return time.time() < ended + min(FIRST_REST_S * 2.0 ** min(times - 1, 20), longest_s)
 
 
 def earlier_runs(instance: dg.DagsterInstance, key: str) -> int | None:
@@ -245,7 +249,7 @@ def changes(store: Store) -> pd.DataFrame:
     Dead letters and days without a partition are left out. What somebody asked to make again, and stopped, is none of
     it either.
     """
-    days = day_number(start_day()), now_ms() // MS_PER_DAY + 1
+    days = FIRST_DAY, now_ms() // MS_PER_DAY + 1
     with store.read() as connection:
         names = store.names_of(connection)
         parts = [store.dirty(connection, stage, *days, dead=False).assign(stage=stage) for stage in STAGES]

@@ -8,9 +8,10 @@ from typing import Final
 
 import dagster as dg
 
-from trackgen_core.points import MS_PER_DAY, day_number, now_ms, start_day
+from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_dagster import tags
 from trackgen_dagster.jobs import cleanup, dawarich, generate
+from trackgen_dagster.partitions import FIRST_DAY
 from trackgen_dagster.requests import DayRange, Request, changes, new_session, uncovered, under_way, wanted
 from trackgen_dagster.resources import TrackStore
 
@@ -34,7 +35,7 @@ def daily(context: dg.ScheduleEvaluationContext, database: TrackStore) -> Iterat
     covers = under_way(context.instance)
     work = uncovered(changes(database.store), covers)
     again = [Request(DayRange(yesterday, yesterday), only_dirty=False)]
-    if yesterday < day_number(start_day()) or any(
+    if yesterday < FIRST_DAY or any(
         cover.users is None and cover.days.lo_day <= yesterday <= cover.days.hi_day for cover in covers
     ):
         again = wanted(work[work["day"] == yesterday])

@@ -14,7 +14,6 @@ from typing import Final
 
 import dagster as dg
 import pandas as pd
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 
 from trackgen_core.home import home
@@ -23,17 +22,15 @@ from trackgen_core.points import now_ms
 from trackgen_core.store import Store
 from trackgen_core.words import counted
 from trackgen_dagster import notifications, tags
+from trackgen_dagster.assets import points_event
 from trackgen_dagster.environment import number
 from trackgen_dagster.instance import fail_abandoned_runs, pid_of, works
 from trackgen_dagster.jobs import generate, inbox
-from trackgen_dagster.partitions import key_of
 from trackgen_dagster.requests import (
     MOST_RANGES,
-    Request,
     changes,
     earlier_runs,
     goes_last,
-    group,
     in_vain,
     is_ripe,
     new_session,
@@ -53,10 +50,10 @@ PATIENCE: Final = 10
 MOST_QUEUED: Final = 25
 """With so many runs in the queue, no more are added; those that let all others go first do not count."""
 
-MOST_OBSERVED: Final = 50
-"""Partitions of `points` that a tick says something of: each costs Dagster about 10 ms."""
+MOST_REPORTED: Final = 50
+"""Partitions of `points` that a tick reports: each costs Dagster about 20 ms."""
 
-OBSERVE_S: Final = 0.5
+REPORT_S: Final = 0.5
 """How long a tick counts points for that."""
 
 FORGOTTEN_S: Final = 60
@@ -95,10 +92,7 @@ def incremental(context: dg.SensorEvaluationContext, database: TrackStore) -> dg
     session = new_session()
     runs = [request.run_request(session, "incremental", f"{request.key}/{earlier}") for request, earlier in taken]
 
-    pending: list[list[int]] = json.loads(context.cursor or "[]")
-    for request, earlier in taken:
-        pending += _changed(left, request) if earlier == 0 else []
-    events, pending = _observe(store, work, pending, len(queue))
+    events, reported = _report_points(store, work, json.loads(context.cursor or "[0, 0]"), len(queue))
     why = (
         f"{counted(len(work), 'day')} of users listed: {len(work) - len(free):,} under way, "
         f"{len(free) - len(left):,} failed and rest; of {counted(len(asked), 'range')}, "
@@ -108,38 +102,40 @@ def incremental(context: dg.SensorEvaluationContext, database: TrackStore) -> dg
     return dg.SensorResult(
         run_requests=runs,
         asset_events=events,
-        cursor=json.dumps(pending),
+        cursor=json.dumps(reported),
         skip_reason=None if runs else dg.SkipReason(why if len(work) else "Nothing is listed."),
     )
 
 
-def _changed(work: pd.DataFrame, request: Request) -> list[list[int]]:
-    """Return the days whose points or settings a request is about: first day, last day and version of each range."""
-    days = work.loc[(work["stage"] == "segments") & work["day"].between(*request.days), "day"].tolist()
-    return [[*part, request.version] for part in group(days, most=len(days))]
+def _report_points(
+    store: Store, work: pd.DataFrame, reported: list[int], queued: int
+) -> tuple[list[dg.AssetObservation | dg.AssetMaterialization], list[int]]:
+    """Report the points of days that changed; what is too much for one tick is left for the next, or for the run.
 
-
-def _observe(
-    store: Store, work: pd.DataFrame, pending: list[list[int]], queued: int
-) -> tuple[list[dg.AssetObservation], list[list[int]]]:
-    """Say what points there are on days that changed; what is too much for one tick is left for the next."""
-    until = time.monotonic() + OBSERVE_S
-    listed_ms = work.groupby("day")["listed_ms"].min()
-    events: list[dg.AssetObservation] = []
-    left: list[list[int]] = []
+    `reported` is the last change that was reported: its version and its day. Runs report the points that they read as
+    well, so nothing is missing if a change was seen too late.
+    """
+    until = time.monotonic() + REPORT_S
+    changed = work[work["stage"] == "segments"].groupby("day").agg({"version": "max", "listed_ms": "min"})
+    rows = changed.reset_index().sort_values(["version", "day"])[["version", "day", "listed_ms"]].to_numpy().tolist()
+    events: list[dg.AssetObservation | dg.AssetMaterialization] = []
     with store.read() as connection:
-        for lo_day, hi_day, version in pending:
-            for day in range(lo_day, hi_day + 1):
-                if events and (len(events) >= MOST_OBSERVED or time.monotonic() > until):
-                    left.append([day, hi_day, version])
-                    break
-                counts = store.count_points(connection, day, day)
-                said: dict[str, float] = {"points": counts.get(day, 0), "runs_in_queue": queued}
-                if day in listed_ms.index:
-                    said["listed_for_s"] = round((now_ms() - int(listed_ms[day])) / 1000, 1)
-                tag = {DATA_VERSION_TAG: str(version)}
-                events.append(dg.AssetObservation("points", partition=key_of(day), metadata=said, tags=tag))
-    return events, left
+        for version, day, listed_ms in rows:
+            if [version, day] <= reported:
+                continue
+            if events and (len(events) >= 2 * MOST_REPORTED or time.monotonic() > until):
+                break
+            figures = {
+                "points": store.count_points(connection, day, day).get(day, 0),
+                "runs_in_queue": queued,
+                "listed_for_s": round((now_ms() - listed_ms) / 1000, 1),
+            }
+            # Of an external asset, Dagster takes an observation for a change and a materialization for a partition
+            # that is there. It remembers up to which materialization a run has seen, so this comes last.
+            made = points_event(day, str(version), figures)
+            events += [dg.AssetObservation(made.asset_key, partition=made.partition, tags=made.tags), made]
+            reported = [version, day]
+    return events, reported
 
 
 @dg.sensor(

@@ -46,6 +46,12 @@ PENDING: Final = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED}
 RUNNING: Final = {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
 OVER: Final = ("completed", "failed", "cancelled")
 WATCH_S: Final = 0.5
+UNREACHABLE: Final = {DagsterUserCodeUnreachableError.__name__, "DagsterCodeLocationLoadError"}
+"""What the daemon meets where the code server does not answer."""
+
+MOST_PERCENT: Final = 99.0
+"""Of what is not completed: its days may all be done, but not checked."""
+
 MOST_RUNS: Final = 20_000
 """Runs that are looked at, the latest first."""
 
@@ -106,7 +112,7 @@ class Session:
         """How much of it is done."""
         if self.status == "completed":
             return 100.0
-        return min(100.0, 100.0 * self.completed_chunks / self.total_chunks) if self.total_chunks else 0.0
+        return min(MOST_PERCENT, 100.0 * self.completed_chunks / self.total_chunks) if self.total_chunks else 0.0
 
     @property
     def links(self) -> list[str]:
@@ -590,10 +596,22 @@ def _errors_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Chu
         elif not was_interrupted(event):
             found.append(ChunkError(str(event.step_key), key_of(lo_day), key_of(hi_day), (), "bug", 1, said_of(event)))
     if not found and tags.CANCELLED not in run.tags:
-        ends = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-        said = " ".join(ends[-1].message.split()) if ends else "the run ended without saying why"
-        found.append(ChunkError("run", key_of(lo_day), key_of(hi_day), (), "process", 1, said))
+        found.append(ChunkError("run", key_of(lo_day), key_of(hi_day), (), "process", 1, _why_ended(instance, run)))
     return found
+
+
+def _why_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return why a run failed that no step of failed: what the daemon met when it wanted to start or to watch it."""
+    ends = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    said = " ".join(ends[-1].message.split()) if ends else "the run ended without saying why"
+    for entry in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
+        error = entry.get_dagster_event().engine_event_data.error
+        if error is None:
+            continue
+        if error.cls_name in UNREACHABLE:
+            return "the code server did not answer in time, so the run was not started; the daemon asks for it again"
+        return f"{said} {' '.join(error.message.split())}"
+    return said
 
 
 def _root_of(event: dg.DagsterEvent) -> SerializableErrorInfo | None:

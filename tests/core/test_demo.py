@@ -2,14 +2,14 @@ import csv
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 from pyproj import Geod
 
-from trackgen_core.demo import demo_history, write_demo
+from trackgen_core.demo import demo_history, start_before, write_demo
 from trackgen_core.points import MS_PER_DAY, POINT_DTYPES, completed, day_date, validate
 
 MINUTE_MS = 60_000
@@ -149,3 +149,14 @@ def test_files_as_a_user_has_them(tmp_path, history):
         pd.to_datetime(read.pop("timestamp"), format="ISO8601").astype("datetime64[ms, UTC]").astype("int64")
     )
     pd.testing.assert_frame_equal(completed(read), history, check_exact=True)
+
+
+def test_it_ends_when_somebody_asks_and_begins_with_a_month():
+    end = datetime.now(UTC).date()
+    points = demo_history(7, end)
+    days = points["time_ms"] // MS_PER_DAY
+    assert day_date(int(days.min())) in (start_before(end), start_before(end) - timedelta(days=1))
+    assert start_before(end).day == 1
+    assert days.max() >= (end - date(1970, 1, 1)).days - 1
+    assert points["time_ms"].max() <= datetime.now(UTC).timestamp() * 1000
+    assert start_before(date(2026, 2, 28)) == date(2025, 9, 1)

@@ -469,7 +469,7 @@ def events(fresh_instance: dg.DagsterInstance, store: Store) -> list[dg.EventLog
     result = run(fresh_instance, DAYS)
     entries = list(fresh_instance.all_logs(result.run_id))
     made = [entry for entry in entries if entry.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION]
-    assert len(made) == 3 * len(DAYS)  # segments, tracks and daily summaries
+    assert len(made) == 4 * len(DAYS)  # points, segments, tracks and daily summaries
     return entries
 
 

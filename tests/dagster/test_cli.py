@@ -15,16 +15,18 @@ import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
 from tests import reference
 from tests.command_line import clean_environment, run, trackgen
+from tests.dagster.homes import embedded_instance
 from tests.reference import Point, Track
 from trackgen_core import export, readers
 from trackgen_core.settings import Settings
@@ -222,9 +224,9 @@ def test_wrong_usage_is_2_and_touches_nothing(home: Path, args: list[str]) -> No
         (["settings", "show", "--user", "eve"], "no such user: eve"),
         (["settings", "set", "--user", "anna", "minutes=5"], "there is no setting 'minutes'"),
         (["settings", "set", "--user", "anna", "minutes_between_routes"], "KEY=VALUE"),
-        (["settings", "set", "--user", "anna", "minutes_between_routes=0"], "greater than or equal to 1"),
-        (["settings", "set", "--user", "anna", "minutes_between_routes=1441"], "less than or equal to 1440"),
-        (["settings", "set", "--user", "anna", "minutes_between_routes=soon"], "integer"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes=0"], "it must be at least 1"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes=1441"], "it must be at most 1,440"),
+        (["settings", "set", "--user", "anna", "minutes_between_routes=soon"], "it must be a whole number"),
         (["settings", "set", "--user", "anna", "distance_rule=maybe"], "'strict'"),
         (["settings", "set", "--user", "anna", "meters_between_routes=1", "max_speed_kmh=-1"], "max_speed_kmh"),
         (["settings", "set", "--user", "", "meters_between_routes=1"], "name"),
@@ -621,7 +623,8 @@ def test_settings_change_the_tracks_of_one_user(home: Path, tmp_path: Path) -> N
 
 
 def test_settings_may_be_there_before_the_first_point(home: Path) -> None:
-    shown = trackgen(home, "settings", "set", "--user", "zoë", "max_speed_kmh=120", "--json")
+    returncode, shown, err = run(home, "settings", "set", "--user", "zoë", "max_speed_kmh=120", "--json")
+    assert (returncode, err) == (0, "Note: zoë is a new user, without points (known: none yet)\n")
     assert json.loads(shown) == Settings(max_speed_kmh=120).model_dump()
     assert json.loads(trackgen(home, "settings", "show", "--user", "zoë", "--json"))["max_speed_kmh"] == 120
 
@@ -777,7 +780,7 @@ def test_the_database_may_be_elsewhere(home: Path, tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_to_its_end(home: Path) -> None:
-    out = trackgen(home, "demo")
+    out = trackgen(home, "demo", "--end", "2025-08-31")
     numbers = re.search(r"read ([\d,]+)  new \1  duplicate 0  rejected 0", out)
     assert numbers
     assert re.search(rf"184 days from 2025-03-01 to 2025-08-31, {numbers[1]} points", out)
@@ -787,8 +790,37 @@ def test_the_demo_runs_to_its_end(home: Path) -> None:
         assert re.search(rf"{user} +{device} +[\d,]+ tracks +[\d,]+ km", out)
     assert "check failed" not in out
     assert "Nothing to do" in trackgen(home, "generate")
-    # What it says can be done next can be done.
-    assert len(trackgen(home, "tracks", "list", "--user", "chloe", "--start", "2025-07-01").splitlines()) > 50
+    assert "found in" in trackgen(home, "demo")  # and not another history on top of this one
+
+
+def test_the_demo_ends_today_and_what_it_prints_can_be_typed(home: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("trackgen")
+    if not program.exists():
+        pytest.skip("the program is not installed")
+    environment = clean_environment(home) | {"PATH": "/usr/bin:/bin"}  # an environment that nobody has activated
+
+    def type_in(line: str) -> str:
+        done = subprocess.run(line, shell=True, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), line
+        return done.stdout
+
+    today = datetime.now(UTC).date()
+    out = type_in(f"{program} demo")
+    first, last = re.search(r"days from (\S+) to (\S+),", out).groups()  # type: ignore[union-attr]
+    assert last in (str(today), str(today - timedelta(days=1)))  # shortly after midnight, nobody has moved yet
+    assert first.endswith("-01")
+    commands = [line.strip() for line in out.partition("Next:\n")[2].splitlines() if line.startswith("  ")]
+    assert len(commands) == 8
+    assert all(command.startswith(f"{program} ") for command in commands)
+    printed = {command.split()[1]: type_in(command) for command in commands if command.split()[1] != "ui"}
+    assert len(printed["tracks"].splitlines()) >= 1
+    assert "km" in printed["report"]
+    assert "completed" in printed["generate"]
+    assert (tmp_path / "map.html").exists()
+    with embedded_instance(home) as instance:
+        days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+        for name in ("points", "segments", "tracks", "daily_summaries"):
+            assert len(instance.get_materialized_partitions(dg.AssetKey(name))) == days, name
 
 
 def test_formats_that_can_be_chosen_are_those_of_the_library() -> None:

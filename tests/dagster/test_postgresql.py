@@ -19,6 +19,7 @@ from dagster_postgres import PostgresEventLogStorage
 from tests import postgres
 from tests.command_line import run, trackgen
 from tests.dagster.homes import DAYS, FIRST, embedded_instance, ride
+from tests.scenarios import USER
 from trackgen_core.database import Database
 from trackgen_core.store import Store
 from trackgen_dagster.event_log import BATCHED, BatchedPostgresEventLogStorage
@@ -182,3 +183,50 @@ def test_the_graph_says_what_the_database_is(store: Store) -> None:
     code = "from trackgen_dagster.assets import points; print(points.kinds)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "{'postgresql'}"
+
+
+# When the server goes away
+
+
+@pytest.fixture
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as server:
+        yield server
+
+
+def test_connections_that_were_cut_meanwhile_are_opened_again(databases: postgres.Databases) -> None:
+    store = Store(Database(databases.new()))
+    ride(store, [0])
+    with psycopg.connect(databases.server, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    assert store.user_names() == [USER]
+    store.database.close()
+
+
+def test_a_session_survives_a_restart_of_the_server_at_any_moment(server: postgres.Server, tmp_path: Path) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE tracks")
+    store = Store(Database(server.url.replace("/postgres?", "/tracks?")))
+    ride(store, range(DAYS))
+    restarts: list[str] = []
+
+    def restart(_share: float, what: str) -> None:
+        if what not in restarts:  # before segments are made, before tracks, and when all days are done
+            restarts.append(what)
+            server.restart()
+
+    with pytest.MonkeyPatch.context() as patch, embedded_instance(tmp_path / "home") as instance:
+        patch.setenv("TRACKGEN_DATABASE_URL", store.database.url)
+        summary = generate(store, instance, workers=1, progress=restart)
+    assert (summary.status, summary.errors, summary.tracks) == ("completed", [], DAYS)
+    assert len(restarts) >= 2
+    store.database.close()
+
+
+def test_a_server_that_stays_away_is_said_in_one_line(server: postgres.Server, tmp_path: Path) -> None:
+    Database(server.url).close()
+    server.run("pg_ctl", "stop", "-m", "immediate", "-w")
+    done = run(tmp_path, "tracks", "list", env={"TRACKGEN_DATABASE_URL": server.url})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot be used as Trackgen's database" in done.stderr
+    server.run("pg_ctl", "start", "-w", "-l", server.folder / "log")

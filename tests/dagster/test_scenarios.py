@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests import world
-from tests.command_line import trackgen
+from tests.command_line import run, trackgen
 from tests.scenarios import STAYS_AND_NOISE
 
 
@@ -21,7 +21,9 @@ def test_every_scenario_by_import_and_generate(tmp_path: Path) -> None:
     for user, scenario in people.items():
         if scenario.settings:
             values = (f"{name}={value}" for name, value in scenario.settings.items())
-            trackgen(home, "settings", "set", "--user", user, *values)
+            assert (
+                run(home, "settings", "set", "--user", user, *values).returncode == 0
+            )  # with a note that the user is new
     trackgen(home, "import", file)
     trackgen(home, "generate", "--workers", "1")
 

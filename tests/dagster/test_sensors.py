@@ -18,7 +18,9 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, GRPC_INFO_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import ModuleTarget
@@ -37,14 +39,15 @@ from trackgen_core.store import STAGES, Store
 from trackgen_dagster import requests, sensors, tags
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.generate import UI_ORIGIN, create
+from trackgen_dagster.generate import generate as generate_here
 from trackgen_dagster.instance import LOCATION, process_tag
 from trackgen_dagster.partitions import RANGE_TAGS, day_of, days_of_run, key_of
 from trackgen_dagster.requests import DayRange, session_tags
 from trackgen_dagster.resources import TrackStore
 from trackgen_dagster.schedules import daily
 from trackgen_dagster.sensors import (
-    MOST_OBSERVED,
     MOST_QUEUED,
+    MOST_REPORTED,
     PATIENCE,
     drop_folder,
     fail_stuck_runs,
@@ -476,7 +479,7 @@ def test_a_daemon_that_is_killed_between_tick_and_run_misses_and_doubles_nothing
         queue = [(days_of_run(one.tags), tags.users_of(one.tags)) for one in instance.get_runs()]
         assert sorted(queue) == [((day, day), [USER]) for day in (FIRST, FIRST + 5)]
     assert {one.status for one in instance.get_runs()} == {QUEUED}
-    assert len(instance.fetch_observations(dg.AssetKey("points"), limit=9).records) == 2
+    assert len(instance.fetch_materializations(POINTS, limit=9).records) == 2
 
 
 def test_a_tick_whose_runs_were_never_started_is_repeated(instance: dg.DagsterInstance, store: Store) -> None:
@@ -574,42 +577,86 @@ def test_dead_letters_wait_for_new_points(
     assert [track.points for track in world.tracks(store)] == [5, 5]
 
 
-# Observations ---------------------------------------------------------------------------------------------------------
+# Points ---------------------------------------------------------------------------------------------------------------
 
 
-def observed(result: dg.SensorResult) -> list[int]:
-    return [day_of(event.partition or "") for event in result.asset_events]
+POINTS = dg.AssetKey("points")
 
 
-def test_changed_days_are_observed_with_counts_and_a_version(instance: dg.DagsterInstance, store: Store) -> None:
-    add(store, [FIRST, FIRST + 2])
-    add(store, [FIRST + 2], "bob")
-    result = tick(instance, store)
+def reported(result: dg.SensorResult) -> list[int]:
+    events = [event for event in result.asset_events if isinstance(event, dg.AssetMaterialization)]
+    assert len(result.asset_events) == 2 * len(events)  # each day is observed, too
+    return [day_of(event.partition or "") for event in events]
+
+
+def report(instance: dg.DagsterInstance, result: dg.SensorResult) -> None:
+    """Store what a tick reports, as the daemon does."""
     for event in result.asset_events:
-        assert isinstance(event, dg.AssetObservation)
+        assert isinstance(event, dg.AssetMaterialization | dg.AssetObservation)
         instance.report_runless_asset_event(event)
-    counts, versions = {}, set()
-    for record in instance.fetch_observations(dg.AssetKey("points"), limit=9).records:
-        observation = record.asset_observation
-        assert observation and observation.partition
-        counts[day_of(observation.partition)] = observation.metadata["points"].value
-        versions.add(observation.data_version)
-    assert counts == {FIRST: 5, FIRST + 2: 10}
-    assert None not in versions
+
+
+def stale(instance: dg.DagsterInstance, *names: str) -> list[tuple[str, int]]:
+    """The days of assets that are not up to date, as the UI says it."""
+    graph = defs.resolve_asset_graph()
+    found = []
+    for name in names:
+        for key in instance.get_materialized_partitions(dg.AssetKey(name)):
+            context = LoadingContextForTest(instance)
+            status = CachingStaleStatusResolver(instance, graph, context).get_status(dg.AssetKey(name), key)
+            if status != StaleStatus.FRESH:
+                found.append((name, day_of(key)))
+    return sorted(found)
+
+
+def test_changed_days_are_reported_and_make_their_segments_stale(instance: dg.DagsterInstance, store: Store) -> None:
+    add(store, [FIRST, FIRST + 9])
+    add(store, [FIRST + 9], "bob")
+    result = tick(instance, store)
+    report(instance, result)
+    counts = {}
+    for record in instance.fetch_materializations(POINTS, limit=9).records:
+        event = record.asset_materialization
+        assert event and event.partition
+        counts[day_of(event.partition)] = event.metadata["points"].value
+    assert counts == {FIRST: 5, FIRST + 9: 10}
 
     run_all(instance, result)
+    assert stale(instance, "segments", "tracks") == []
+    assert instance.get_materialized_partitions(POINTS) == {key_of(FIRST), key_of(FIRST + 9)}
     add(store, [FIRST], minute=60)
-    (event,) = tick(instance, store).asset_events
-    assert isinstance(event, dg.AssetObservation)
-    assert event.metadata["points"].value == 10
-    assert event.data_version not in versions
+    again = tick(instance, store, result.cursor)
+    assert reported(again) == [FIRST]
+    report(instance, again)
+    assert stale(instance, "segments") == [("segments", FIRST)]
+    assert tick(instance, store, again.cursor).asset_events == []
+    run_all(instance, again)
+    assert stale(instance, "segments", "tracks") == []
+
+
+def test_points_of_which_nobody_told_are_reported_by_the_run(instance: dg.DagsterInstance, store: Store) -> None:
+    add(store, [FIRST, FIRST + 9])
+    generate_here(store, instance)
+    days = {key_of(FIRST), key_of(FIRST + 9)}
+    assert instance.get_materialized_partitions(POINTS) == days
+    assert stale(instance, "segments", "tracks") == []
+    events = len(instance.fetch_materializations(POINTS, limit=99).records)
+    generate_here(store, instance, mode="bulk")  # of which no points changed
+    assert len(instance.fetch_materializations(POINTS, limit=99).records) == events == 2
+    assert stale(instance, "segments", "tracks") == []
+    store.delete_points(USER, lo_ms=FIRST * DAY, hi_ms=(FIRST + 1) * DAY)
+    generate_here(store, instance)
+    (event,) = instance.fetch_materializations(
+        dg.AssetRecordsFilter(POINTS, asset_partitions=[key_of(FIRST)]), limit=1
+    ).records
+    assert event.asset_materialization and event.asset_materialization.metadata["points"].value == 0
 
 
 @pytest.mark.parametrize(
     ("seconds", "days", "parts"),
-    [(60.0, 2 * MOST_OBSERVED + 30, [MOST_OBSERVED, MOST_OBSERVED, 30, 0]), (0.0, 3, [1, 1, 1, 0])],
+    [(60.0, 2 * MOST_REPORTED + 30, [MOST_REPORTED, MOST_REPORTED, 30, 0]), (0.0, 3, [1, 1, 1, 0])],
 )
-def test_what_is_too_much_for_a_tick_is_observed_by_the_next_ones(
+def test_what_is_too_much_for_a_tick_is_reported_by_the_next_ones(
     instance: dg.DagsterInstance,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
@@ -617,7 +664,7 @@ def test_what_is_too_much_for_a_tick_is_observed_by_the_next_ones(
     days: int,
     parts: list[int],
 ) -> None:
-    monkeypatch.setattr(sensors, "OBSERVE_S", seconds)
+    monkeypatch.setattr(sensors, "REPORT_S", seconds)
     # More ranges than there are runs for: the gaps between them are bridged, but nothing changed on those days.
     changed = [FIRST + 2 * day for day in range(days)]
     add(store, changed)
@@ -626,23 +673,24 @@ def test_what_is_too_much_for_a_tick_is_observed_by_the_next_ones(
     while not seen or seen[-1]:
         result = tick(instance, store, cursor)
         cursor = result.cursor
-        seen.append(observed(result))
+        seen.append(reported(result))
         for request in result.run_requests or []:
             put(instance, QUEUED, request.tags)
     assert [len(part) for part in seen] == parts
     assert sorted(day for part in seen for day in part) == changed
 
 
-def test_what_is_only_tried_again_is_not_observed(
+def test_what_is_only_tried_again_is_not_reported(
     instance: dg.DagsterInstance, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "FIRST_REST_S", 0.01)
     add(store, [FIRST])
-    end(instance, start(instance, tick(instance, store)), dg.DagsterEventType.RUN_FAILURE)
-    again = tick(instance, store)
+    first = tick(instance, store)
+    end(instance, start(instance, first), dg.DagsterEventType.RUN_FAILURE)
+    again = tick(instance, store, first.cursor)
     assert again.run_requests and not again.asset_events
     world.generate(store, stages=["segments"])  # tracks are left, but no points have changed
-    rest = tick(instance, store)
+    rest = tick(instance, store, first.cursor)
     assert rest.run_requests and not rest.asset_events
 
 

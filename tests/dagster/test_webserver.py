@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
+import json
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from email.message import Message
+from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import dagster as dg
 import pytest
@@ -84,6 +88,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store.database.close()
     port = str(urlsplit(host).port)
     command = ["-m", "trackgen_dagster.webserver", "-p", port, "--path-prefix", PREFIX, "--empty-workspace"]
+    command += ["--allow-host", "maps.example.org"]
     environment = clean_environment(home) | {"DAGSTER_HOME": str(home / "dagster")}
     with (
         (home / "log").open("wb") as log,
@@ -172,3 +177,96 @@ def test_the_rest_is_dagsters(server: Server) -> None:
     status, headers, _ = server.get(f"{PREFIX}/assets")
     assert (status, headers.get_content_type()) == (200, "text/html")
     assert server.get("/trackgen/map")[0] == 404
+
+
+# What must not reach Dagster ------------------------------------------------------------------------------------------
+
+MUTATION = "mutation { reloadWorkspace { __typename } }"
+QUERY = "{ version }"
+
+
+def ask(server: Server, method: str, target: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+    """Send a request with exactly these headers, as a browser or a proxy might, and return status and body."""
+    address = urlsplit(server.host)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=60)
+    connection.putrequest(method, f"{PREFIX}{target}", skip_host=True)
+    for name, value in ({"Host": address.netloc} | headers).items():
+        if value:
+            connection.putheader(name.replace("_", "-"), value)
+    data = (body or "").encode()
+    if data:
+        connection.putheader("Content-Length", str(len(data)))
+    connection.endheaders(data or None)
+    with closing(connection):
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def post(server: Server, **headers: str) -> tuple[int, str]:
+    body = json.dumps({"query": MUTATION})
+    return ask(server, "POST", "/graphql", body, Content_Type="application/json", **headers)
+
+
+def test_mutations_by_get_are_refused(server: Server) -> None:
+    assert ask(server, "GET", f"/graphql?{urlencode({'query': QUERY})}")[0] == 200
+    for query in (MUTATION, f"query Q {QUERY} {MUTATION}", "subscription { locationStateChangeEvents { __typename } }"):
+        status, text = ask(server, "GET", f"/graphql?{urlencode({'query': QUERY})}&{urlencode({'query': query})}")
+        assert (status, text) == (405, "Refused: a mutation is sent by POST.\n")
+
+
+def test_only_hosts_that_were_named_are_served(server: Server) -> None:
+    port = urlsplit(server.host).port
+    for host in (f"localhost:{port}", f"[::1]:{port}", f"LOCALHOST:{port}", "127.0.0.1", "maps.example.org"):
+        assert ask(server, "GET", "/assets", Host=host)[0] == 200, host
+    for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.", "other.example.org", "", "["):
+        for target in ("/assets", f"/graphql?{urlencode({'query': QUERY})}", f"/trackgen/map?start={DAY}"):
+            status, text = ask(server, "GET", target, Host=host)
+            assert (status, text[:8]) in ((403, "Refused:"), (400, "Invalid ")), host  # the latter is uvicorn's
+    assert ask(server, "GET", "/server_info", Host="10.1.2.3:80")[0] == 200
+
+
+def test_only_pages_of_the_server_give_orders(server: Server) -> None:
+    port = urlsplit(server.host).port
+    assert post(server)[0] == 200  # a program
+    assert post(server, Origin=server.host)[0] == 200
+    assert post(server, Origin=f"http://localhost:{port}", Host=f"localhost:{port}")[0] == 200
+    assert post(server, Origin="https://maps.example.org")[0] == 200  # a proxy that names this machine in `Host`
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", f"http://localhost:{port}", "http://[", "x"):
+        assert post(server, Origin=origin)[0] == 403, origin
+    assert post(server, Sec_Fetch_Site="cross-site")[0] == 403
+    assert post(server, Host="evil.example")[0] == 403
+    # As a form of another page sends it, which needs no leave of this server.
+    target = f"/graphql?{urlencode({'query': MUTATION})}"
+    assert ask(server, "POST", target, "a=b", Content_Type="text/plain", Origin="https://evil.example")[0] == 403
+    assert ask(server, "POST", "/report_asset_materialization/tracks", "{}", Origin="https://evil.example")[0] == 403
+
+
+def test_only_pages_of_the_server_open_websockets(server: Server) -> None:
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec_WebSocket_Version": "13",
+        "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec_WebSocket_Protocol": "graphql-ws",
+    }
+
+    def status(**headers: str) -> int:
+        address = urlsplit(server.host)
+        with socket.create_connection((address.hostname, address.port), timeout=60) as stream:
+            lines = [f"GET {PREFIX}/graphql HTTP/1.1"]
+            lines += [
+                f"{name.replace('_', '-')}: {value}"
+                for name, value in ({"Host": address.netloc} | handshake | headers).items()
+            ]
+            stream.sendall("\r\n".join([*lines, "", ""]).encode())
+            return int(stream.recv(64).split()[1])
+
+    assert status(Origin=server.host) == 101
+    assert status() == 101
+    assert status(Origin="https://evil.example") == 403
+    assert status(Host="evil.example", Origin="http://evil.example") == 403
+
+
+def test_no_other_site_shows_the_ui_inside_its_pages(server: Server) -> None:
+    _, headers, _ = server.get(f"{PREFIX}/assets")
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trackgen_dagster.cli.options import Instant, echo_row, group, json_option, users_option
+from trackgen_dagster.cli.views import SECONDS, Clock, utc_option
 
 if TYPE_CHECKING:
     pass
@@ -62,21 +63,28 @@ def _print_edit(edit_id: int) -> None:
 
 @edits.command("list")
 @users_option
+@utc_option
 @json_option
-def edits_list(users: Sequence[str], as_json: bool) -> None:
+def edits_list(users: Sequence[str], utc: bool, as_json: bool) -> None:
     """List edits, one a line."""
     from trackgen_core.export import iso_times
     from trackgen_core.home import open_store
 
-    rows = open_store().list_edits(users or None)
+    store = open_store()
+    rows = store.list_edits(users or None)
     for name in ("before", "after", "made"):
         rows[f"{name}_at"] = iso_times(rows.pop(f"{name}_ms"))
     if as_json:
         click.echo(json.dumps(rows.astype(object).where(rows.notna(), None).to_dict("records"), indent=2))
         return
-    click.echo(f"{'edit':>5} {'kind':<7}{'from (UTC)':<20}{'to (UTC)':<20}{'mode':<11}user device")
+    if rows.empty:
+        click.echo("No edits here: `trackgen edits split`, `merge` and `set-mode` make some.")
+        return
+    clock = Clock(store, utc)
+    from_header, to_header = (f"{name} ({clock.label})" for name in ("from", "to"))
+    click.echo(f"{'edit':>5} {'kind':<7}{from_header:<20}{to_header:<20}{'mode':<11}user device")
     for edit in rows.to_dict("records"):
-        from_at, to_at = (edit[name][:19].replace("T", " ") for name in ("before_at", "after_at"))
+        from_at, to_at = (clock.show(edit["user"], edit[name], SECONDS) for name in ("before_at", "after_at"))
         mode = edit["mode"] if edit["kind"] == "mode" else ""
         echo_row(
             f"{edit['edit_id']:>5} {edit['kind']:<7}{from_at:<20}{to_at:<20}{mode:<11}",

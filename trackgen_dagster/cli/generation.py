@@ -91,7 +91,7 @@ def run_generation(
 def print_summary(summary: SessionSummary) -> None:
     """Say what a session has come to."""
     if summary.listed_before_start:
-        click.echo(f"left out: {counted(summary.listed_before_start, 'day')} before TRACKGEN_START_DATE", err=True)
+        click.echo(f"left out: {counted(summary.listed_before_start, 'day')} before the first partition", err=True)
     if not summary.runs:
         click.echo("Nothing to do.")
         return

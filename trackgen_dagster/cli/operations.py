@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +16,7 @@ import click
 
 from trackgen_core.words import counted
 from trackgen_dagster.cli.generation import print_summary, run_generation
-from trackgen_dagster.cli.options import command, json_option, progress_bar
+from trackgen_dagster.cli.options import Day, command, json_option, progress_bar
 from trackgen_dagster.cli.points import print_import, show_import
 
 if TYPE_CHECKING:
@@ -55,28 +58,35 @@ def init(postgres: str, force: bool) -> None:
 
 
 @command()
-@click.option("--port", "-p", type=int, default=DEFAULT_PORT, show_default=True)
-def ui(port: int) -> None:
-    """Start the Dagster UI and daemon on this home, at 127.0.0.1 only."""
-    from trackgen_core.home import open_store
-    from trackgen_dagster.instance import write_workspace
+@click.option("--port", "-p", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
+@click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="A host name of a proxy; repeatable.")
+@click.option("--verbose", "-v", is_flag=True, help="Show what the services do, not only warnings.")
+def ui(port: int, allow_hosts: Sequence[str], verbose: bool) -> None:
+    """Start the Dagster UI and daemon on this home, at 127.0.0.1 only.
 
-    open_store()
-    command = [sys.executable, "-m", "trackgen_dagster.dev", "-w", str(write_workspace())]
-    # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(port)])
+    It answers for localhost, for the host in TRACKGEN_UI_URL and for those of --allow-host.
+    """
+    from trackgen_core.home import open_store
+    from trackgen_dagster.services import run_ui
+
+    open_store().database.close()
+    run_ui(port, verbose=verbose, allow_hosts=allow_hosts)
 
 
 @command()
-def daemon() -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Show what it does, not only warnings.")
+def daemon(verbose: bool) -> None:
     """Start the Dagster daemon alone: sensors, schedules, queue and backfills without the UI."""
     from trackgen_core.home import open_store
     from trackgen_dagster.instance import write_workspace
+    from trackgen_dagster.services import only_one
 
-    open_store()
+    open_store().database.close()
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())]
+    # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execv(sys.executable, [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())])
+    with only_one("daemon", command="daemon"):
+        os.execv(sys.executable, [*command, "--log-level", "info" if verbose else "warning"])
 
 
 @command()
@@ -120,18 +130,26 @@ def doctor(as_json: bool) -> None:
 
 @command()
 @click.option("--seed", type=int, default=7, show_default=True, help="Another seed makes another history.")
-def demo(seed: int) -> None:
+@click.option("--end", type=Day(), metavar="DAY", help="The last day of the history; by default today.")
+def demo(seed: int, end: int | None) -> None:
     """Make a sample history, import it, make tracks of it, and show what was found."""
-    from trackgen_core.demo import write_demo
+    from trackgen_core.demo import PEOPLE, write_demo
     from trackgen_core.home import home, open_store
     from trackgen_core.importing import import_paths
+    from trackgen_core.points import MS_PER_DAY, day_date, now_ms
 
     folder = home() / "demo"
-    click.echo("1. A history: three people, two devices of one of them, half a year")
-    files = write_demo(folder, seed)
-    click.echo(f"   written to {folder}: {', '.join(file.name for file in files)}")
-    click.echo("2. trackgen import")
     store = open_store()
+    click.echo("1. A history: three people, two devices of one of them, half a year")
+    files = sorted(folder.glob("*.csv"))
+    if files and end is None:  # that of another day would come on top of it
+        click.echo(f"   found in {folder}, as it was made before")
+    else:
+        files = write_demo(folder, seed, day_date(now_ms() // MS_PER_DAY if end is None else end))
+        click.echo(f"   written to {folder}: {', '.join(file.name for file in files)}")
+    for user in PEOPLE.keys() - set(store.user_names()):
+        store.set_settings(user, {"timezone": PEOPLE[user].zone})
+    click.echo("2. trackgen import")
     with progress_bar("importing", True) as show:
         report = import_paths(store, files, user=None, progress=show_import(show))
     print_import(report)
@@ -140,21 +158,39 @@ def demo(seed: int) -> None:
     print_summary(summary)
     if report.failed or summary.status != "completed":
         raise click.ClickException("; ".join([*(str(file.error) for file in report.failed), *summary.errors]))
-    _print_findings(store)
+    latest = _print_findings(store)
+    program = program_name()
     click.echo("Next:")
-    for example, what in (
-        ("trackgen ui", "the asset graph, partitions, backfills"),
-        ("trackgen tracks list --user chloe --start 2025-07-01", "tracks as a table"),
-        ("trackgen map --user chloe -o map.html", "tracks and stays as a page for a browser"),
-        ("trackgen tracks export --format geojson -o tracks.geojson", "for other programs"),
-        ("trackgen settings set --user ada minutes_between_routes=10", "then `trackgen generate` again"),
-        ("trackgen import ~/my-gpx-files --user me", "your own history"),
-        ("trackgen points delete --user ada", "the sample people can go again"),
-    ):
-        click.echo(f"  {example:<62} {what}")
+    examples = (
+        ("ui", "the asset graph, partitions, backfills"),
+        (f"tracks list --user chloe --start {latest - timedelta(days=13)}", "tracks as a table"),
+        ("report --user ada", "a month of somebody"),
+        ("map --user chloe -o map.html", "tracks and stays as a page for a browser"),
+        ("tracks export --format geojson -o tracks.geojson", "for other programs"),
+        ("settings set --user ada minutes_between_routes=10", "other rules, then:"),
+        ("generate", "only what they change is made again"),
+        ("points delete --user ada --yes", "the sample people can go again"),
+    )
+    width = max(len(example) for example, _ in examples)
+    for example, what in examples:
+        click.echo(f"  {program} {example:<{width}}  # {what}")
+    click.echo(f"Your own history: {program} import FILE_OR_FOLDER --user YOUR_NAME")
 
 
-def _print_findings(store: Store) -> None:
+def program_name() -> str:
+    """Return what to type to run this program here: its name, or the way to it if that is not on PATH."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return f"{sys.executable} -m trackgen_dagster.cli"
+    found = shutil.which("trackgen")
+    if not program.exists() or (found and Path(found).resolve() == program.resolve()):
+        return "trackgen"
+    way = program.absolute()
+    return str(way.relative_to(Path.cwd())) if way.is_relative_to(Path.cwd()) else str(way)
+
+
+def _print_findings(store: Store) -> date:
+    """Print what the demo has found, and return the day of its last track."""
     import pandas as pd
 
     wanted = ["user", "device", "points", "length_mm", "duration_ms", "started_ms", "track_id"]
@@ -170,3 +206,4 @@ def _print_findings(store: Store) -> None:
             f"   {what}: {track['user']} from {start:%Y-%m-%d %H:%M} UTC, {track['duration_ms'] / 3.6e6:,.1f} h, "
             f"{track['length_mm'] / 1e6:,.0f} km, one track of {counted(track['points'], 'point')}"
         )
+    return pd.Timestamp(found["started_ms"].max(), unit="ms").date()

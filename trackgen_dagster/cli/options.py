@@ -52,6 +52,10 @@ class Instant(click.ParamType[int]):
         return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+UMASK: Final = "trackgen.umask"
+"""Where a context keeps the umask of whoever called."""
+
+
 class Command(click.Command):
     """A command that ends with one line on stderr where something goes wrong, and with all of it under `--debug`."""
 
@@ -62,8 +66,13 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
-        """Run the command."""
+        """Run the command; what it writes into the home is for its owner alone."""
+        ctx.meta[UMASK] = before = os.umask(0o077)
         try:
+            if os.environ.get("TRACKGEN_START_DATE") and self.name != "doctor":  # which says it among all the rest
+                from trackgen_core.points import start_day
+
+                start_day()
             with redirect_stdout(cast(TextIO, _PrintableOutput(sys.stdout))):
                 return super().invoke(ctx)
         except (click.UsageError, click.exceptions.Exit, click.Abort):
@@ -77,10 +86,19 @@ class Command(click.Command):
         except Exception as error:
             if ctx.meta.get("debug"):
                 raise
+            from sqlalchemy.exc import DBAPIError
+
+            from trackgen_core.failures import classify, describe
+            from trackgen_core.redaction import redact
+
             message = " ".join(str(error).split()) or type(error).__name__
-            if not _is_expected(error):
+            if isinstance(error, DBAPIError) and classify(error) == "database":
+                message = f"the database failed: {' '.join(describe(error).split())}"
+            elif not _is_expected(error):
                 message = f"{type(error).__name__}: {message} (run again with --debug to see where)"
-            raise click.ClickException(printable(message)) from error
+            raise click.ClickException(printable(redact(message))) from error
+        finally:
+            os.umask(before)
 
 
 class _PrintableOutput:
@@ -169,6 +187,13 @@ def engine_option(help: str) -> Callable[..., Any]:
     return click.option("--engine", type=click.Choice(ENGINES), default="python", show_default=True, help=help)
 
 
+def share(path: Path) -> None:
+    """Give a file that somebody asked for the rights that new files of theirs have."""
+    context = click.get_current_context(silent=True)
+    if context and UMASK in context.meta:
+        path.chmod(0o666 & ~int(context.meta[UMASK]))
+
+
 @contextmanager
 def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     """Open stdout, or a file that appears under its name only when it is whole."""
@@ -176,10 +201,13 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as out:
             yield out
+        share(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

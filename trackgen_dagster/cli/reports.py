@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from calendar import monthrange
+from calendar import isleap, monthrange
 from datetime import date
 from typing import Any, Final
 
@@ -12,12 +12,14 @@ import click
 from trackgen_core.words import counted
 from trackgen_dagster.cli.options import command, json_option
 from trackgen_dagster.cli.results import tracks
+from trackgen_dagster.cli.views import Clock, nothing, utc_option
 
 WIDTH: Final = 80
 LABEL: Final = 9
 """Characters for the numbers beside a profile."""
 PROFILE_ROWS: Final = 4
 OUTLINE_ROWS: Final = 14
+EPOCH: Final = date(1970, 1, 1)
 SHELLS: Final = ("bash", "fish", "zsh")
 
 
@@ -45,8 +47,9 @@ class Month(click.ParamType[tuple[int, int]]):
 
 @tracks.command("show")
 @click.argument("track", metavar="TRACK")
+@utc_option
 @json_option
-def tracks_show(track: str, as_json: bool) -> None:
+def tracks_show(track: str, utc: bool, as_json: bool) -> None:
     """Show a track: figures, legs, why it begins and ends, speed and elevation, and its outline.
 
     TRACK is its id, or the first characters of it.
@@ -71,23 +74,23 @@ def tracks_show(track: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
         return
-    for line in _described(figures):
+    for line in _described(figures, Clock(store, utc)):
         click.echo(line)
     for line in _drawn(store.points_of(row)):
         click.echo(line)
 
 
-def _described(track: dict[str, Any]) -> list[str]:
+def _described(track: dict[str, Any], clock: Clock) -> list[str]:
     """Return a track in words and figures."""
 
     def when(text: str) -> str:
-        return text[:19].replace("T", " ")
+        return f"{clock.at(track['user'], text):%Y-%m-%d %H:%M:%S %Z}"
 
     lines = [
         f"Track {track['track_id']}",
         f"  of       {track['user']} {track['device']}".rstrip(),
-        f"  begins   {when(track['started_at'])} UTC: {track['began']}",
-        f"  ends     {when(track['ended_at'])} UTC: {track['ended']}",
+        f"  begins   {when(track['started_at'])}: {track['began']}",
+        f"  ends     {when(track['ended_at'])}: {track['ended']}",
         f"  way      {track['distance_m'] / 1000:,.2f} km in {_clock(track['duration_s'])}, "
         f"{counted(track['points'], 'point')}",
         f"  speed    {track['avg_speed_kmh']:,.1f} km/h; moving {_clock(track['moving_s'])} "
@@ -101,7 +104,7 @@ def _described(track: dict[str, Any]) -> list[str]:
     for number, leg in enumerate(track["legs"]):
         sure = f"{leg['confidence']}% sure" if leg["source"] == "rule" else f"by {leg['source']}"
         lines.append(
-            f"  {'' if number else 'legs':<9}{leg['started_at'][11:19]} {leg['mode']:<11}"
+            f"  {'' if number else 'legs':<9}{clock.at(track['user'], leg['started_at']):%H:%M:%S} {leg['mode']:<11}"
             f"{leg['distance_m'] / 1000:>9,.2f} km {_clock(leg['duration_s']):>9}  {sure}"
         )
     return lines
@@ -150,25 +153,55 @@ def _profile(what: str, unit: str, values: Any) -> list[str]:  # noqa: ANN401 - 
 
 @command()
 @click.option("--user", "-u", required=True, metavar="U")
-@click.option("--month", type=Month(), required=True, metavar="MONTH", help="As 2025-06, in the user's time zone.")
+@click.option("--month", type=Month(), metavar="MONTH", help="As 2025-06; by default the latest with a track.")
+@click.option("--year", type=click.IntRange(1970, 9999), metavar="YEAR", help="A year, month by month.")
+@utc_option
 @json_option
-def report(user: str, month: tuple[int, int], as_json: bool) -> None:
-    """Sum up a month: kilometres by day and mode, and the longest, fastest and highest track.
+def report(user: str, month: tuple[int, int] | None, year: int | None, utc: bool, as_json: bool) -> None:
+    """Sum up a month or a year: kilometres by day and mode, and the longest, fastest and highest track.
 
-    A track counts on the day on which it starts.
+    A track counts on the day on which it starts, in the time zone of the user.
     """
     from trackgen_core.home import open_store
+    from trackgen_core.report import latest_month
     from trackgen_core.report import report as report_of
 
-    found = report_of(open_store(), user, *month)
+    if month and year:
+        raise click.UsageError("--month and --year do not go together")
+    store = open_store()
+    if year:
+        first = date(year, 1, 1).toordinal() - EPOCH.toordinal()
+        span: tuple[int, int] | None = (first, first + 365 + isleap(year) - 1)
+    else:
+        span = month or latest_month(store, user)
+    if span is None:
+        click.echo(json.dumps(None) if as_json else nothing(store, f"tracks of {user}"))
+        return
+    found = report_of(store, user, *span)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    for line in _report_lines(found):
+    for line in _report_lines(found, Clock(store, utc), by_month=year is not None):
         click.echo(line)
 
 
-def _report_lines(found: dict[str, Any]) -> list[str]:
+def _by_month(days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sums of months, in the place of those of their days."""
+    months: dict[str, dict[str, Any]] = {}
+    for day in days:
+        month = months.setdefault(
+            day["day"][:7], {"day": day["day"][:7], "modes": {}, "distance_m": 0, "duration_s": 0}
+        )
+        for name in ("distance_m", "duration_s"):
+            month[name] += day[name]
+        for mode, sums in day["modes"].items():
+            of_mode = month["modes"].setdefault(mode, {"distance_m": 0, "duration_s": 0})
+            for name in of_mode:
+                of_mode[name] += sums[name]
+    return list(months.values())
+
+
+def _report_lines(found: dict[str, Any], clock: Clock, *, by_month: bool) -> list[str]:
     totals = found["totals"]
     lines = [f"{found['user']}, {found['start']} to {found['end']} ({found['timezone']})"]
     if not found["days"]:
@@ -177,7 +210,8 @@ def _report_lines(found: dict[str, Any]) -> list[str]:
     modes = [mode for mode in found["modes"] if mode != "stationary"]
     lines += ["", f"{'km':<6}" + "".join(f"{mode:>8}" for mode in modes) + f"{'all':>9}{'hours':>8}"]
     sums = {"distance_m": totals["distance_m"], "duration_s": totals["duration_s"], "modes": found["modes"]}
-    for day in [*found["days"], {"day": "", **sums}]:
+    rows = _by_month(found["days"]) if by_month else found["days"]
+    for day in [*rows, {"day": "", **sums}]:
         ways = (day["modes"].get(mode, {}).get("distance_m") for mode in modes)
         lines.append(
             f"{day['day'][5:] or 'all':<6}"
@@ -199,8 +233,10 @@ def _report_lines(found: dict[str, Any]) -> list[str]:
                 "fastest": f"{track['moving_speed_kmh']:,.1f} km/h",
                 "highest": f"{track['elevation_max_m'] or 0:,.0f} m",
             }[what]
-            started = track["started_at"][:16].replace("T", " ")
-            lines.append(f"{what:<9}{amount:>14}  {track['mode']:<11}{started} UTC  {track['track_id'][:8]}")
+            started = clock.at(track["user"], track["started_at"])
+            lines.append(
+                f"{what:<9}{amount:>14}  {track['mode']:<11}{started:%Y-%m-%d %H:%M %Z}  {track['track_id'][:8]}"
+            )
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,7 @@ from trackgen_dagster.cli.options import (
     start_option,
     users_option,
 )
+from trackgen_dagster.cli.views import SECONDS, Clock, begun, nothing, utc_option
 
 if TYPE_CHECKING:
     from trackgen_core.store import Store
@@ -41,28 +42,50 @@ def tracks() -> None:
 @users_option
 @start_option
 @end_option
+@utc_option
 @json_option
-def tracks_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+def tracks_list(users: Sequence[str], start: int | None, end: int | None, utc: bool, as_json: bool) -> None:
     """List tracks, one a line."""
     from trackgen_core.export import TRACKS, objects
+    from trackgen_core.home import open_store
+
+    store = open_store()
+    found = begun(track for batch in _read_tracks(users, start, end, store) for track in objects(batch, TRACKS))
 
     if as_json:
         separator = "["
-        for batch in _read_tracks(users, start, end):
-            for properties in objects(batch, TRACKS):
-                click.echo(separator + json.dumps(properties, ensure_ascii=False), nl=False)
-                separator = ",\n"
+        for track in found:
+            click.echo(separator + json.dumps(track, ensure_ascii=False), nl=False)
+            separator = ",\n"
         click.echo("]" if separator != "[" else "[]")
         return
-    click.echo(f"{'id':<9}{'started (UTC)':<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device")
-    for batch in _read_tracks(users, start, end):
-        for track in objects(batch, TRACKS):
-            echo_row(
-                f"{track['track_id'][:8]:<9}{track['started_at'][:16].replace('T', ' '):<17}"
+    clock = Clock(store, utc)
+    started = f"started ({clock.label})"
+    _echo_table(
+        f"{'id':<9}{started:<17}{'hours':>7}{'km':>10}{'km/h':>7}{'points':>7} {'mode':<11}user device",
+        (
+            (
+                f"{track['track_id'][:8]:<9}{clock.show(track['user'], track['started_at']):<17}"
                 f"{track['duration_s'] / 3600:>7.2f}{track['distance_m'] / 1000:>10.2f}{track['avg_speed_kmh']:>7.1f}"
                 f"{track['points']:>7} {track['mode']:<11}",
                 f"{track['user']} {track['device']}",
             )
+            for track in found
+        ),
+        lambda: nothing(store, "tracks"),
+    )
+
+
+def _echo_table(header: str, rows: Iterable[tuple[str, str]], empty: Callable[[], str]) -> None:
+    """Print rows below a header, or why there are none."""
+    is_empty = True
+    for row in rows:
+        if is_empty:
+            click.echo(header)
+            is_empty = False
+        echo_row(*row)
+    if is_empty:
+        click.echo(empty())
 
 
 @tracks.command("export")
@@ -139,24 +162,33 @@ def legs() -> None:
 @users_option
 @start_option
 @end_option
+@utc_option
 @json_option
-def legs_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+def legs_list(users: Sequence[str], start: int | None, end: int | None, utc: bool, as_json: bool) -> None:
     """List the legs of tracks, one a line; how sure a mode is in percent, or `hand` where you set it."""
     from trackgen_core.export import LEGS, objects
     from trackgen_core.home import open_store
 
-    found = [leg for batch in open_store().read_legs(users or None, start, end) for leg in objects(batch, LEGS)]
+    store = open_store()
+    found = [leg for batch in store.read_legs(users or None, start, end) for leg in objects(batch, LEGS)]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{'track':<9}{'started (UTC)':<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device")
-    for leg in found:
-        sure = f"{leg['confidence']}%" if leg["source"] == "rule" else leg["source"]
-        echo_row(
-            f"{leg['track_id'][:8]:<9}{leg['started_at'][:19].replace('T', ' '):<20}{leg['duration_s'] / 3600:>7.2f}"
-            f"{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}{sure:>5}  ",
-            f"{leg['user']} {leg['device']}",
-        )
+    clock = Clock(store, utc)
+    started = f"started ({clock.label})"
+    _echo_table(
+        f"{'track':<9}{started:<20}{'hours':>7}{'km':>10} {'mode':<11}{'sure':>5}  user device",
+        (
+            (
+                f"{leg['track_id'][:8]:<9}{clock.show(leg['user'], leg['started_at'], SECONDS):<20}"
+                f"{leg['duration_s'] / 3600:>7.2f}{leg['distance_m'] / 1000:>10.2f} {leg['mode']:<11}"
+                f"{'{}%'.format(leg['confidence']) if leg['source'] == 'rule' else leg['source']:>5}  ",
+                f"{leg['user']} {leg['device']}",
+            )
+            for leg in found
+        ),
+        lambda: nothing(store, "legs"),
+    )
 
 
 @legs.command("export")
@@ -185,24 +217,33 @@ def stays() -> None:
 @users_option
 @start_option
 @end_option
+@utc_option
 @json_option
-def stays_list(users: Sequence[str], start: int | None, end: int | None, as_json: bool) -> None:
+def stays_list(users: Sequence[str], start: int | None, end: int | None, utc: bool, as_json: bool) -> None:
     """List stays, one a line."""
     from trackgen_core.export import STAYS, objects
     from trackgen_core.home import open_store
 
-    found = [stay for batch in open_store().read_stays(users or None, start, end) for stay in objects(batch, STAYS)]
+    store = open_store()
+    found = [stay for batch in store.read_stays(users or None, start, end) for stay in objects(batch, STAYS)]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{'started (UTC)':<17}{'hours':>7} {'lon':>11}{'lat':>10}{'within':>8}{'points':>7}  user device")
-    for stay in found:
-        echo_row(
-            f"{stay['started_at'][:16].replace('T', ' '):<17}{stay['duration_s'] / 3600:>7.2f}"
-            f"{'+' if stay['ongoing'] else ' '}{stay['lon']:>11.5f}{stay['lat']:>10.5f}{stay['radius_m']:>6.0f} m"
-            f"{stay['points']:>7}  ",
-            f"{stay['user']} {stay['device']}",
-        )
+    clock = Clock(store, utc)
+    started = f"started ({clock.label})"
+    _echo_table(
+        f"{started:<17}{'hours':>7} {'lon':>11}{'lat':>10}{'within':>8}{'points':>7}  user device",
+        (
+            (
+                f"{clock.show(stay['user'], stay['started_at']):<17}{stay['duration_s'] / 3600:>7.2f}"
+                f"{'+' if stay['ongoing'] else ' '}{stay['lon']:>11.5f}{stay['lat']:>10.5f}{stay['radius_m']:>6.0f} m"
+                f"{stay['points']:>7}  ",
+                f"{stay['user']} {stay['device']}",
+            )
+            for stay in found
+        ),
+        lambda: nothing(store, "stays"),
+    )
 
 
 @stays.command("export")
@@ -227,14 +268,16 @@ def stays_export(users: Sequence[str], start: int | None, end: int | None, forma
 @users_option
 @click.option("--start", type=Day(), metavar="DAY", is_eager=True, required=True, help="First day, YYYY-MM-DD (UTC).")
 @click.option("--end", type=Day(), metavar="DAY", callback=check_end, help="Last day; by default the first.")
+@utc_option
 @json_option
-def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -> None:
+def timeline(users: Sequence[str], start: int, end: int | None, utc: bool, as_json: bool) -> None:
     """Show tracks, stays and gaps of some days in their order, and why each begins where it does."""
     from trackgen_core.export import iso_times
     from trackgen_core.home import open_store
     from trackgen_core.timeline import timeline as lines
 
-    rows = lines(open_store(), users or None, start, start if end is None else end)
+    store = open_store()
+    rows = lines(store, users or None, start, start if end is None else end)
     rows["started_at"], rows["ended_at"] = iso_times(rows["started_ms"]), iso_times(rows["ended_ms"])
     rows["distance_m"] = rows["length_mm"] / 1000
     names = ["user", "device", "kind", "started_at", "ended_at", "points", "distance_m", "mode", "reason"]
@@ -242,23 +285,24 @@ def timeline(users: Sequence[str], start: int, end: int | None, as_json: bool) -
         records = rows[names].astype(object).where(rows[names].notna(), None).to_dict("records")
         click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
+    clock = Clock(store, utc)
     of = None
     for row in rows.to_dict("records"):
         if of != (row["user"], row["device"]):
             of = (row["user"], row["device"])
-            click.echo(f"{row['user']} {row['device']} (UTC)")
-        _echo_line("", row)
+            click.echo(f"{row['user']} {row['device']} ({clock.zone(row['user'])})")
+        _echo_line("", row, clock)
+    if of is None:
+        click.echo(nothing(store, "tracks, stays and gaps"))
 
 
-def _echo_line(head: str, row: dict[Any, Any]) -> None:
+def _echo_line(head: str, row: dict[Any, Any], clock: Clock) -> None:
     """Print a row of a time line."""
-    from trackgen_core.points import iso_time
-
-    times = f"{iso_time(row['started_ms'])[:16].replace('T', ' ')} to {iso_time(row['ended_ms'])[11:16]}"
+    times = clock.span(row["user"], row["started_ms"], row["ended_ms"])
     amount = f"{row['length_mm'] / 1e6:,.2f} km" if row["kind"] == "track" else ""
     mode = row["mode"] if row["kind"] == "track" else ""
     hours = (row["ended_ms"] - row["started_ms"]) / 3.6e6
-    echo_row(f"{head}{times:<26}{row['kind']:<6}{hours:>7.2f} h ", f"{amount:>12} {mode:<11}{row['reason']}")
+    echo_row(f"{head}{times:<37}{row['kind']:<6}{hours:>7.2f} h ", f"{amount:>12} {mode:<11}{row['reason']}")
 
 
 @command()
@@ -266,8 +310,9 @@ def _echo_line(head: str, row: dict[Any, Any]) -> None:
 @click.option("--start", type=Day(), metavar="DAY", is_eager=True, required=True, help="First day, YYYY-MM-DD (UTC).")
 @click.option("--end", type=Day(), metavar="DAY", callback=check_end, help="Last day; by default the first.")
 @click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
+@utc_option
 @json_option
-def preview(user: str, start: int, end: int | None, assignments: Sequence[str], as_json: bool) -> None:
+def preview(user: str, start: int, end: int | None, assignments: Sequence[str], utc: bool, as_json: bool) -> None:
     """Show what other settings would give, side by side with those in force; nothing is changed.
 
     Lines with + would come, lines with - would go.
@@ -289,8 +334,9 @@ def preview(user: str, start: int, end: int | None, assignments: Sequence[str], 
     click.echo(f"{'':<20}{'now':>12}{'then':>12}")
     for name, (one, other) in sums.items():
         click.echo(f"{name:<20}{one:>12,}{other:>12,}")
+    clock = Clock(store, utc)
     for row in changes.to_dict("records"):
-        _echo_line(f"{row['sign']} {row['device']} ", row)
+        _echo_line(f"{row['sign']} {row['device']} ", row | {"user": user}, clock)
 
 
 @command()
@@ -306,17 +352,23 @@ def days(users: Sequence[str], start: int | None, end: int | None, as_json: bool
     from trackgen_core.export import day_properties
     from trackgen_core.home import open_store
 
-    found = list(day_properties(open_store().day_sums(users or None, start, end)))
+    store = open_store()
+    found = list(day_properties(store.day_sums(users or None, start, end)))
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{'day':<11}{'km':>10}{'moving':>9}{'tracks':>8}{'rest':>9}{'stays':>7}{'climb':>9}  user")
-    for day in found:
-        echo_row(
-            f"{day['day']:<11}{day['distance_m'] / 1000:>10.2f}{day['moving_s'] / 3600:>7.2f} h{day['tracks']:>8}"
-            f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  ",
-            day["user"],
-        )
+    _echo_table(
+        f"{'day':<11}{'km':>10}{'moving':>9}{'tracks':>8}{'rest':>9}{'stays':>7}{'climb':>9}  user",
+        (
+            (
+                f"{day['day']:<11}{day['distance_m'] / 1000:>10.2f}{day['moving_s'] / 3600:>7.2f} h{day['tracks']:>8}"
+                f"{day['rest_s'] / 3600:>7.2f} h{day['stays']:>7}{day['elevation_gain_m']:>7,.0f} m  ",
+                day["user"],
+            )
+            for day in found
+        ),
+        lambda: nothing(store, "days"),
+    )
 
 
 @command("map")

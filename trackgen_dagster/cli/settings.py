@@ -42,7 +42,12 @@ def settings_set(user: str, assignments: Sequence[str], as_json: bool) -> None:
     from trackgen_core.home import open_store
     from trackgen_core.settings import parse_assignments
 
-    _print_settings(open_store().set_settings(user, parse_assignments(assignments)), as_json)
+    store = open_store()
+    is_new = user.strip() not in store.user_names()
+    _print_settings(store.set_settings(user, parse_assignments(assignments)), as_json)
+    if is_new:
+        known = ", ".join(name for name in store.user_names() if name != user.strip()) or "none yet"
+        click.echo(f"Note: {user.strip()} is a new user, without points (known: {known})", err=True)
 
 
 def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
