@@ -15,8 +15,10 @@ from trackgen_core.database import Database
 from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.comparison import compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.rollback import rollback_user
 from trackgen_core.dawarich.source import Dawarich, open_dawarich
-from trackgen_core.dawarich.writing import WriteReport, in_transaction, rollback_user, write_user
+from trackgen_core.dawarich.transactions import WriteReport, in_transaction
+from trackgen_core.dawarich.writing import write_user
 from trackgen_core.store import Store
 
 

@@ -17,7 +17,7 @@ from tests.dagster.test_sensors import end, put, run, tick
 from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.mirror import set_state
 from trackgen_core.dawarich.source import open_dawarich
-from trackgen_core.dawarich.writing import WriteReport, in_transaction
+from trackgen_core.dawarich.transactions import WriteReport, in_transaction
 from trackgen_core.store import Store
 from trackgen_dagster.schedules import mirroring
 
