@@ -17,8 +17,8 @@ NEXT: Final = "next"
 VERSION_1_7_5: Final = "20260503111800"
 VERSION_1_7: Final = "20260424200000"
 OLD: Final = "20260322000002"
-"""Newest migrations: of 1.15, of a release to come, which drops columns that 1.15 writes twice, of 1.7.5, of 1.7.0, which
-knows no corrections of segments, and of a version without `anomaly`."""
+"""Newest migrations: of 1.15, of a release to come, which drops columns that 1.15 writes twice, of 1.7.5, of 1.7.0,
+which knows no corrections of segments, and of a version without `anomaly`."""
 
 DAY_S: Final = 86_400
 BUFFER_S: Final = 6 * 3600
@@ -326,7 +326,8 @@ def generate_as_dawarich(connection: psycopg.Connection[Any], user_id: int, minu
     ).fetchall()
     names = sorted({row[-1] for row in rows}, key=str)
     parts = [
-        _tracks_of(np.array([row[:-1] for row in rows if row[-1] == name], object), minutes, metres) for name in names
+        _tracks_of(np.array([row[:-1] for row in rows if row[-1] == name], object), minutes, metres, per_device)
+        for name in names
     ]
     shift = 0
     for name, (ids, columns, owner, kept) in zip(names, parts, strict=True):
@@ -335,8 +336,9 @@ def generate_as_dawarich(connection: psycopg.Connection[Any], user_id: int, minu
     connection.execute("SELECT setval('tracks_id_seq', (SELECT max(id) FROM tracks))")
 
 
-def _tracks_of(rows: np.ndarray, minutes: int, metres: int) -> tuple[Any, ...]:
-    """Return the ids and columns of points, the number of the track of each, or -1, and the tracks."""
+def _tracks_of(rows: np.ndarray, minutes: int, metres: int, only_once: bool) -> tuple[Any, ...]:
+    """Return the ids and columns of points, the number of the track of each, or -1, and the tracks; where an index
+    forbids it, none of a device is there twice with the same first and last point."""
     ids, time, lon, lat, altitude = rows.T
     time = time.astype("int64")
     owner = np.full(len(time), -1)
@@ -359,6 +361,11 @@ def _tracks_of(rows: np.ndarray, minutes: int, metres: int) -> tuple[Any, ...]:
             tracks.append((start, other[1]))
             tracks[number] = tracks[gone] = (0, 0)
     kept = [(number, start, end) for number, (start, end) in enumerate(tracks) if end]
+    if only_once:
+        first = {(start, end): number for number, start, end in reversed(kept)}
+        for number, start, end in kept:
+            owner[owner == number] = first[start, end]
+        kept = [(number, start, end) for number, start, end in kept if first[start, end] == number]
     return ids, (time, lon, lat, altitude), owner, kept
 
 

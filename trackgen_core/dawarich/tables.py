@@ -13,6 +13,7 @@ TABLES: Final = """
 CREATE SCHEMA IF NOT EXISTS trackgen;
 CREATE TABLE IF NOT EXISTS trackgen.tracks
     (id bigint PRIMARY KEY, user_id bigint NOT NULL, track_id text, digest bigint NOT NULL);
+ALTER TABLE trackgen.tracks ADD COLUMN IF NOT EXISTS first_s bigint, ADD COLUMN IF NOT EXISTS last_s bigint;
 CREATE INDEX IF NOT EXISTS tracks_by_user ON trackgen.tracks (user_id);
 CREATE TABLE IF NOT EXISTS trackgen.saved_tracks (LIKE tracks INCLUDING DEFAULTS, PRIMARY KEY (id));
 CREATE TABLE IF NOT EXISTS trackgen.saved_points
@@ -20,6 +21,7 @@ CREATE TABLE IF NOT EXISTS trackgen.saved_points
 CREATE INDEX IF NOT EXISTS saved_points_by_user ON trackgen.saved_points (user_id);
 CREATE TABLE IF NOT EXISTS trackgen.taken_over (user_id bigint PRIMARY KEY, last_id bigint NOT NULL);
 COMMENT ON TABLE trackgen.tracks IS 'The ids that Trackgen uses or has used in public.tracks; track_id is its own name';
+COMMENT ON COLUMN trackgen.tracks.first_s IS 'First second of what was written; NULL: not known, or not all';
 COMMENT ON TABLE trackgen.saved_points IS 'The track of points before Trackgen took it over';
 COMMENT ON TABLE trackgen.taken_over IS 'Users whose tracks Trackgen has taken over; tracks after last_id are younger'
 """

@@ -38,7 +38,9 @@ UNFINISHED: Final = 0
 _UTC: Final = "to_timestamp({0}) AT TIME ZONE 'UTC'"
 
 _WRONG: Final = f"""
-    WITH owned AS MATERIALIZED (
+    WITH released AS MATERIALIZED (
+        SELECT * FROM unnest(%(ids)s::int8[], %(first)s::int8[], %(last)s::int8[]) AS r (id, first_s, last_s)
+    ), owned AS MATERIALIZED (
         SELECT p.id, spans.id AS track_id FROM spans CROSS JOIN LATERAL (
             SELECT p.id, p.timestamp, p.lonlat, {{device}} AS device FROM points AS p {{sources}}
             WHERE p.user_id = %(user)s AND {{usable}} AND p.timestamp BETWEEN spans.start_s AND spans.end_s
@@ -50,15 +52,16 @@ _WRONG: Final = f"""
                      (spans.device, p.timestamp, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry))))
     )
     SELECT p.id, p.track_id, owned.track_id FROM points AS p LEFT JOIN owned USING (id)
-    WHERE p.user_id = %(user)s AND (p.timestamp BETWEEN %(lo)s AND %(hi)s OR p.track_id = ANY(%(released)s))
+    LEFT JOIN released AS r ON r.id = p.track_id AND p.timestamp BETWEEN r.first_s AND r.last_s
+    WHERE p.user_id = %(user)s AND (p.timestamp BETWEEN %(lo)s AND %(hi)s OR p.track_id = ANY(%(ids)s))
       AND p.track_id IS DISTINCT FROM owned.track_id
-      AND (p.track_id = ANY(%(released)s)
+      AND (r.id IS NOT NULL
            OR (p.track_id = ANY(%(taken)s) OR NOT {FOREIGN}) AND (owned.track_id IS NOT NULL OR NOT {{is_there}}))
     ORDER BY p.id
 """
 """The points of a user in a span of time whose track is not the one that it should be, and which that is; `taken` are
-tracks that are about to be taken over. Points of tracks that are `released` belong to the tracks that span them, or to
-none; other points that are in no span of ours stay where Dawarich has put them."""
+tracks that are about to be taken over. Tracks that are `released` give up the points of a span of time, but for those
+that are theirs; other points that are in no span of ours stay where Dawarich has put them."""
 
 _IS_THERE: Final = "EXISTS (SELECT FROM tracks AS t WHERE t.id = p.track_id)"
 
@@ -138,16 +141,14 @@ def write_user(
         cut = [*windows(plan)]
         for number, (tracks, gone, span) in enumerate(cut):
             window = _window(store, dawarich, plan, tracks, gone, noise)
-            changed = tracks.loc[~tracks["is_same"].to_numpy(bool), "id"].tolist()
-            released = {*gone, *(id for id in changed if id not in plan.taken), *window.saved}
-            wrong = _wrong(dawarich, user, span, [*released], window.taken)
+            wrong = _wrong(dawarich, user, span, _released(tracks, window), window.taken)
             first, rest = wrong[: transactions.POINTS_AT_ONCE], wrong[transactions.POINTS_AT_ONCE :]
             in_transaction(dawarich, report, _write_window, user, plan, window, first, not rest, report)
             _correct(dawarich, report, user, rest)
             if rest:
                 in_transaction(dawarich, report, _finish_window, window)
             progress(report, (number + 1) / len(cut))
-        _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS, [], []))
+        _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS, {}, []))
         if take_over:
             in_transaction(dawarich, report, note_taken_over, user)
     return report
@@ -262,6 +263,10 @@ def _write_window(
     if dawarich.has("track_segments"):
         _write_segments(dawarich, rows["id"].tolist(), window.corrected)
     connection.execute(
+        "UPDATE trackgen.tracks SET track_id = NULL WHERE user_id = %s AND track_id IN (SELECT track_id FROM wanted)",
+        [user.dawarich_id],
+    )
+    connection.execute(
         "INSERT INTO trackgen.tracks (id, user_id, track_id, digest) SELECT id, %s, track_id, %s FROM wanted "
         "ON CONFLICT (id) DO UPDATE SET track_id = excluded.track_id, digest = excluded.digest",
         [user.dawarich_id, UNFINISHED],
@@ -276,7 +281,8 @@ def _finish_window(dawarich: Dawarich, window: Window) -> None:
     remove_tracks(dawarich, window.gone)
     dawarich.connection.execute("UPDATE trackgen.tracks SET track_id = NULL WHERE id = ANY(%s)", [window.gone])
     dawarich.connection.execute(
-        "UPDATE trackgen.tracks AS o SET digest = wanted.digest FROM wanted WHERE o.id = wanted.id"
+        "UPDATE trackgen.tracks AS o SET digest = wanted.digest, first_s = wanted.started_s, last_s = wanted.ended_s "
+        "FROM wanted WHERE o.id = wanted.id"
     )
 
 
@@ -360,11 +366,29 @@ def _write_segments(dawarich: Dawarich, ids: list[int], corrected: list[int]) ->
         )
 
 
+def _released(tracks: pd.DataFrame, window: Window) -> dict[int, tuple[int, int]]:
+    """Return the spans of time in which tracks give up points that are not theirs.
+
+    A track of ours gives up those that we gave it: others, that Dawarich gave it, would only come back.
+    """
+    changed = tracks[~tracks["is_same"].to_numpy(bool) & ~tracks["id"].isin(window.taken).to_numpy(bool)]
+    firsts, lasts = (changed[name].fillna(end) for name, end in zip(("first_s", "last_s"), ALWAYS, strict=True))
+    spans = zip(firsts.astype("int64").tolist(), lasts.astype("int64").tolist(), strict=True)
+    released = dict(zip(changed["id"].tolist(), spans, strict=True))
+    return released | dict.fromkeys([*window.gone, *window.saved], ALWAYS)
+
+
 def _wrong(
-    dawarich: Dawarich, user: Mirrored, span: tuple[int, int], released: list[int], taken: list[int]
+    dawarich: Dawarich,
+    user: Mirrored,
+    span: tuple[int, int],
+    released: dict[int, tuple[int, int]],
+    taken: list[int],
 ) -> list[Wrong]:
     """Return the points of a span of time whose track is not what it should be."""
-    values = {"user": user.dawarich_id, "lo": span[0], "hi": span[1], "released": released, "taken": taken}
+    values: dict[str, Any] = {"user": user.dawarich_id, "lo": span[0], "hi": span[1], "taken": taken}
+    values |= {"ids": [*released], "first": [lo for lo, _ in released.values()]}
+    values["last"] = [hi for _, hi in released.values()]
     # Where tracks name their device, Dawarich gives points without a track to the track in whose time they lie.
     values["with_noise"] = dawarich.tracks_have_devices
     query = _WRONG.format(usable=dawarich.usable, device=dawarich.device, sources=dawarich.sources, is_there=_IS_THERE)
