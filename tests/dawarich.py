@@ -275,7 +275,8 @@ def add_points(connection: psycopg.Connection[Any], user_id: int, points: pd.Dat
     if has(connection, "point_sources"):
         connection.execute(
             "INSERT INTO point_sources (digest, tracker_id, created_at, updated_at) SELECT DISTINCT "
-            "md5(coalesce(tracker_id, '-')), tracker_id, now(), now() FROM given ON CONFLICT DO NOTHING"
+            "md5(coalesce(tracker_id, '-')), tracker_id, now(), now() FROM given "
+            "WHERE md5(coalesce(tracker_id, '-')) NOT IN (SELECT digest FROM point_sources)"
         )
         values["source_id"] = "(SELECT id FROM point_sources WHERE digest = md5(coalesce(given.tracker_id, '-')))"
     connection.execute(

@@ -147,3 +147,10 @@ def remove_tracks(dawarich: Dawarich, ids: list[int]) -> int:
     if dawarich.has("track_segments"):
         dawarich.connection.execute("DELETE FROM track_segments WHERE track_id = ANY(%s)", [ids])
     return dawarich.connection.execute("DELETE FROM tracks WHERE id = ANY(%s)", [ids]).rowcount
+
+
+def park(dawarich: Dawarich, ids: list[int]) -> None:
+    """Move rows of tracks to a time where no others are, until they are written themselves."""
+    dawarich.connection.execute(
+        "UPDATE tracks SET start_at = timestamp 'epoch' - id * interval '1 s' WHERE id = ANY(%s)", [ids]
+    )

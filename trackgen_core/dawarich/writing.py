@@ -23,7 +23,7 @@ from trackgen_core.dawarich.mirror import Mirrored
 from trackgen_core.dawarich.planning import Plan, make_plan, windows
 from trackgen_core.dawarich.rows import ROW_DTYPES, SEGMENT_DTYPES, SOURCE, line, segment_rows
 from trackgen_core.dawarich.source import Dawarich
-from trackgen_core.dawarich.tables import FOREIGN, OURS, note_taken_over, prepare, remove_tracks, save
+from trackgen_core.dawarich.tables import FOREIGN, OURS, note_taken_over, park, prepare, remove_tracks, save
 from trackgen_core.dawarich.transactions import WriteReport, alone, in_transaction, portions
 from trackgen_core.schema import tracks as stored
 from trackgen_core.store import Store
@@ -50,11 +50,15 @@ _WRONG: Final = f"""
           AND (%(with_noise)s OR NOT EXISTS (
               SELECT FROM set_aside AS n WHERE (n.device, n.time_s, n.lon, n.lat) =
                      (spans.device, p.timestamp, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry))))
+    ), near AS (  -- each half by an index of its own
+        SELECT id, track_id, timestamp FROM points
+        WHERE user_id = %(user)s AND timestamp BETWEEN %(lo)s AND %(hi)s
+        UNION
+        SELECT id, track_id, timestamp FROM points WHERE user_id = %(user)s AND track_id = ANY(%(ids)s)
     )
-    SELECT p.id, p.track_id, owned.track_id FROM points AS p LEFT JOIN owned USING (id)
+    SELECT p.id, p.track_id, owned.track_id FROM near AS p LEFT JOIN owned USING (id)
     LEFT JOIN released AS r ON r.id = p.track_id AND p.timestamp BETWEEN r.first_s AND r.last_s
-    WHERE p.user_id = %(user)s AND (p.timestamp BETWEEN %(lo)s AND %(hi)s OR p.track_id = ANY(%(ids)s))
-      AND p.track_id IS DISTINCT FROM owned.track_id
+    WHERE p.track_id IS DISTINCT FROM owned.track_id
       AND (r.id IS NOT NULL
            OR (p.track_id = ANY(%(taken)s) OR NOT {FOREIGN}) AND (owned.track_id IS NOT NULL OR NOT {{is_there}}))
     ORDER BY p.id
@@ -299,9 +303,7 @@ def _make_way(dawarich: Dawarich, user: Mirrored, plan: Plan) -> None:
     found, gone, ours = {id for (id,) in rows}, set(plan.gone["id"].tolist()), set(plan.ours["id"].tolist())
     remove_tracks(dawarich, [*(found & gone)])
     # These are written themselves, at the latest in another window: by then, nobody has their place.
-    dawarich.connection.execute(
-        "UPDATE tracks SET start_at = timestamp 'epoch' - id * interval '1 s' WHERE id = ANY(%s)", [[*(found & ours)]]
-    )
+    park(dawarich, [*(found & ours)])
 
 
 def _write_tracks(dawarich: Dawarich, user: Mirrored) -> None:
