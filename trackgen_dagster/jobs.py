@@ -45,8 +45,10 @@ def keep_up_with_dawarich(context: dg.OpExecutionContext, database: TrackStore) 
         context.log.info(f"{report.user}: {report.new} tracks new, {report.changed} changed, {report.removed} gone")
     reports = mirror(store)
     for one in reports:
-        if one.error:
+        if one.error and one.state == "off":  # who is refused stays so, and is no reason to fail every five minutes
             context.log.warning(one.error)
+        elif one.error:
+            errors.append(one.error)
     context.add_output_metadata(
         {
             "tracks_written": sum(one.new + one.changed + one.adopted + one.removed for one in done),

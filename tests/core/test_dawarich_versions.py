@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tests import dawarich, postgres, world
-from tests.command_line import run, trackgen
+from tests.command_line import trackgen
 from tests.core.test_dawarich import (
     ANNA,
     add_triggers,
@@ -24,12 +24,9 @@ from tests.core.test_dawarich import (
     rolled_back,
     written,
 )
-from trackgen_core.database import DatabaseError
 from trackgen_core.dawarich.comparison import best_pairs, classify
-from trackgen_core.dawarich.everyone import for_each
 from trackgen_core.dawarich.inspection import inspect
-from trackgen_core.dawarich.mirror import mirror, mirrored_users, set_state
-from trackgen_core.dawarich.source import TRACK_DTYPES, Dawarich, open_dawarich, read_settings
+from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
 from trackgen_core.dawarich.time_zones import RAILS_ZONES
 from trackgen_core.geodesy import link_lengths_mm
 from trackgen_core.settings import Settings
@@ -449,107 +446,3 @@ def test_connect_says_what_it_found(databases: postgres.Databases, tmp_path: Pat
     said = trackgen(tmp_path, "dawarich", "connect", env=env)
     assert f"tables as of Dawarich {found['version']} " in said
     assert "with those of its rewrite (Phoenix)" in said
-
-
-# When something fails -------------------------------------------------------------------------------------------------
-
-REFUSES = """
-    CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN IF NEW.user_id = 1 THEN RAISE EXCEPTION 'not\ntoday'; END IF; RETURN NEW; END $$;
-    CREATE TRIGGER refusing BEFORE INSERT OR UPDATE ON tracks FOR EACH ROW EXECUTE FUNCTION refuse()
-"""
-
-
-def test_what_fails_with_one_user_stops_nobody_else(url: str, tmp_path: Path) -> None:
-    fill(url, 2, 60)
-    fill(url, 2, 60, email=BOB)
-    before = dumped(url)
-    env = {"TRACKGEN_DAWARICH_URL": url}
-    trackgen(tmp_path, "dawarich", "mirror", env=env)
-    store = world.open_store(tmp_path)
-    world.generate(store)
-    set_state(store, "on")
-    do(url, REFUSES)
-    try:
-        done = run(tmp_path, "dawarich", "write", "--take-over", env=env)
-        assert done.returncode == 1
-        assert f"{BOB}: 0 tracks right already" in done.stdout
-        assert f"{ANNA}: Dawarich's database" in done.stderr
-        assert "not today" in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert BOB not in done.stderr
-        done = run(tmp_path, "dawarich", "write", "--take-over", "--json", env=env)
-        assert [report["user"] for report in json.loads(done.stdout)] == [BOB]
-    finally:
-        do(url, "DROP TRIGGER refusing ON tracks")
-    trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
-    do(url, REFUSES)
-    try:
-        done = run(tmp_path, "dawarich", "rollback", "--user", ANNA, "--user", BOB, env=env)
-        assert done.returncode == 1
-        assert f"{BOB}: " in done.stdout
-        assert f"{ANNA}: Dawarich's database" in done.stderr
-    finally:
-        do(url, "DROP TRIGGER refusing ON tracks")
-    trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
-    assert dumped(url) == before
-    store.database.close()
-
-
-@pytest.mark.parametrize("with_triggers", [False, True])
-def test_who_cannot_be_mirrored_stops_nobody_else(
-    newest: str, store: Store, with_triggers: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And is read in full the next time, as the days that were listed are not any more."""
-    fill(newest, 2, 60)
-    fill(newest, 2, 60, email=BOB)
-    if with_triggers:
-        add_triggers(newest)
-    mirror(store, url=newest)
-    do(newest, "UPDATE points SET accuracy = 7")
-
-    def read(dawarich: Dawarich, user_id: int, days: list[int]) -> pd.DataFrame:
-        if user_id == 1:
-            dawarich.connection.execute("SELECT nothing")
-        return points(dawarich, user_id, days)
-
-    points = Dawarich.points
-    with monkeypatch.context() as patch:
-        patch.setattr(Dawarich, "points", read)
-        anna, bob = mirror(store, url=newest)
-    assert (anna.user, anna.new, bob.user, bob.error) == (ANNA, 0, BOB, None)
-    assert str(anna.error).startswith(f'{ANNA}: column "nothing" does not exist')
-    assert bob.new > 0
-    anna, bob = mirror(store, url=newest)
-    assert (anna.error, anna.new > 0, bob.new) == (None, True, 0)
-
-
-def test_a_connection_that_is_lost_is_opened_anew_for_the_next_user(newest: str, store: Store) -> None:
-    fill(newest, 2, 60)
-    fill(newest, 2, 60, email=BOB)
-    mirrored(store, newest)
-
-    def end(there: Any, user: Any) -> str:
-        if user.name == ANNA:
-            there.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-        return str(user.name)
-
-    done, errors = for_each(mirrored_users(store), end, to="write", url=newest)
-    assert done == [BOB]
-    assert len(errors) == 1
-    assert errors[0].startswith(f"{ANNA}: ")
-    with pytest.raises(DatabaseError, match="does not exist"):
-        for_each(mirrored_users(store), end, to="write", url=newest.replace("/trackgen_", "/nothing_"))
-
-
-def test_columns_hold_long_tracks(newest: str, tmp_path: Path) -> None:
-    fill(newest, 2, 60)
-    do(newest, "UPDATE tracks SET distance = 10000000 WHERE id % 2 = 0")
-    env = {"TRACKGEN_DAWARICH_URL": newest}
-    trackgen(tmp_path, "dawarich", "mirror", env=env)
-    store = world.open_store(tmp_path)
-    world.generate(store)
-    store.database.close()
-    lines = [line for line in trackgen(tmp_path, "dawarich", "compare", env=env).splitlines() if " there," in line]
-    assert any(" 10,000.00 km there," in line for line in lines)
-    assert len({line.index(" there,") for line in lines}) == len({line.index(" here") for line in lines}) == 1

@@ -32,6 +32,9 @@ from trackgen_core.words import counted
 ALWAYS: Final = (-(2**31), 2**31 - 1)
 """A span of seconds that holds all that Dawarich can tell."""
 
+PLANS: Final = 3
+"""How often to look anew at what is there, if Dawarich's jobs write rows that are in the way meanwhile."""
+
 UNFINISHED: Final = 0
 """The digest of a track of which not all points are written yet."""
 
@@ -135,26 +138,44 @@ def write_user(
         raise ValueError(f"work is listed on {counted(days, 'day')} of {user.name}: `trackgen generate` first")
     if dry_run:
         return make_plan(store, dawarich, user, take_over, replace_protected).report
-    connection = dawarich.connection
-    with alone(connection, user):
+    with alone(dawarich.connection, user):
         prepare(dawarich)
-        plan = make_plan(store, dawarich, user, take_over, replace_protected)
-        report = plan.report
-        _note_new_ids(connection, plan.ours)
-        noise = _stage(store, connection, user, plan)
-        cut = [*windows(plan)]
-        for number, (tracks, gone, span) in enumerate(cut):
-            window = _window(store, dawarich, plan, tracks, gone, noise)
-            wrong = _wrong(dawarich, user, span, _released(tracks, window), window.taken)
-            first, rest = wrong[: transactions.POINTS_AT_ONCE], wrong[transactions.POINTS_AT_ONCE :]
-            in_transaction(dawarich, report, _write_window, user, plan, window, first, not rest, report)
-            _correct(dawarich, report, user, rest)
-            if rest:
-                in_transaction(dawarich, report, _finish_window, window)
-            progress(report, (number + 1) / len(cut))
-        _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS, {}, []))
-        if take_over:
-            in_transaction(dawarich, report, note_taken_over, user)
+        for attempt in range(1, PLANS + 1):
+            try:
+                return _write(store, dawarich, user, take_over, replace_protected, progress)
+            except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation):
+                # Dawarich's own jobs have written there since: what is there now has to be looked at once more.
+                if attempt == PLANS:
+                    raise
+    raise AssertionError
+
+
+def _write(
+    store: Store,
+    dawarich: Dawarich,
+    user: Mirrored,
+    take_over: bool,
+    replace_protected: bool,
+    progress: Callable[[WriteReport, float], None],
+) -> WriteReport:
+    connection = dawarich.connection
+    plan = make_plan(store, dawarich, user, take_over, replace_protected)
+    report = plan.report
+    _note_new_ids(connection, plan.ours)
+    noise = _stage(store, connection, user, plan)
+    cut = [*windows(plan)]
+    for number, (tracks, gone, span) in enumerate(cut):
+        window = _window(store, dawarich, plan, tracks, gone, noise)
+        wrong = _wrong(dawarich, user, span, _released(tracks, window), window.taken)
+        first, rest = wrong[: transactions.POINTS_AT_ONCE], wrong[transactions.POINTS_AT_ONCE :]
+        in_transaction(dawarich, report, _write_window, user, plan, window, first, not rest, report)
+        _correct(dawarich, report, user, rest)
+        if rest:
+            in_transaction(dawarich, report, _finish_window, window)
+        progress(report, (number + 1) / len(cut))
+    _correct(dawarich, report, user, _wrong(dawarich, user, ALWAYS, {}, []))
+    if take_over:
+        in_transaction(dawarich, report, note_taken_over, user)
     return report
 
 
