@@ -15,8 +15,10 @@ from trackgen_core.database import Database
 from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.comparison import compare_user
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
+from trackgen_core.dawarich.rollback import rollback_user
 from trackgen_core.dawarich.source import Dawarich, open_dawarich
-from trackgen_core.dawarich.writing import WriteReport, in_transaction, rollback_user, write_user
+from trackgen_core.dawarich.transactions import WriteReport, in_transaction
+from trackgen_core.dawarich.writing import write_user
 from trackgen_core.store import Store
 
 
@@ -32,10 +34,11 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=2_000_000)
     parser.add_argument("--users", type=int, default=5)
     parser.add_argument("--days", type=int, default=200)
+    parser.add_argument("--version", choices=[dawarich.VERSION_1_7_5, dawarich.NEWEST], default=dawarich.NEWEST)
     wanted = parser.parse_args()
     with postgres.running_server() as server:
         databases = postgres.Databases(server)
-        dawarich.create(url := databases.new(), with_indexes=False)
+        dawarich.create(url := databases.new(), wanted.version, with_indexes=False)
         with timed("a Dawarich is made"):
             for number in range(wanted.users):
                 with dawarich.connect(url) as connection:
@@ -43,7 +46,7 @@ def main() -> None:
                     a_day = wanted.points // wanted.users // wanted.days
                     dawarich.add_points(connection, user_id, dawarich.history(wanted.days, a_day, user_id))
                     dawarich.generate_as_dawarich(connection, user_id, 10)
-            dawarich.add_indexes(url)
+            dawarich.add_indexes(url, wanted.version)
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE")
         with dawarich.connect(url) as connection:

@@ -5,10 +5,9 @@ import sys
 
 import dagster as dg
 
-from trackgen_core.database import DatabaseError
 from trackgen_core.dawarich.comparison import listed_days
+from trackgen_core.dawarich.everyone import for_each
 from trackgen_core.dawarich.mirror import mirror, mirrored_users
-from trackgen_core.dawarich.source import open_dawarich
 from trackgen_core.dawarich.writing import write_user
 from trackgen_core.home import home
 from trackgen_core.inbox import import_all
@@ -55,33 +54,25 @@ def inbox() -> None:
 @dg.op(description="Write tracks for the users that are on and have no work listed, then mirror points of all.")
 def keep_up_with_dawarich(context: dg.OpExecutionContext, database: TrackStore) -> None:
     """Write tracks into Dawarich, then mirror its points: of who sends some all the time, work is listed then."""
-    store, written, waiting, errors = database.store, 0, 0, []
-    wanted = [user for user in mirrored_users(store) if user.state == "on"]
-    if wanted:
-        with open_dawarich(to="write") as there:
-            for user in wanted:
-                if listed_days(store, user):
-                    waiting += 1
-                    continue
-                try:
-                    report = write_user(store, there, user)
-                except (DatabaseError, ValueError) as error:  # the others are written all the same
-                    errors.append(str(error))
-                    continue
-                written += report.new + report.changed + report.removed
-                context.log.info(
-                    f"{report.user}: {report.new} tracks new, {report.changed} changed, {report.removed} gone"
-                )
+    store = database.store
+    enabled = [user for user in mirrored_users(store) if user.state == "on"]
+    ready = [user for user in enabled if not listed_days(store, user)]
+    done, errors = for_each(ready, lambda there, user: write_user(store, there, user), to="write")
+    for report in done:
+        context.log.info(f"{report.user}: {report.new} tracks new, {report.changed} changed, {report.removed} gone")
     reports = mirror(store)
     for one in reports:
-        if one.error:
+        if one.error and one.state == "off":  # who is refused stays so, and is no reason to fail every five minutes
             context.log.warning(one.error)
+        elif one.error:
+            errors.append(one.error)
     context.add_output_metadata(
         {
-            "tracks_written": written,
-            "users_with_work_left": waiting,
+            "tracks_written": sum(one.new + one.changed + one.adopted + one.removed for one in done),
+            "users_with_work_left": len(enabled) - len(ready),
             "points_changed": sum(one.new + one.gone for one in reports),
             "users_refused": sum(one.error is not None for one in reports),
+            "users_not_written": len(errors),
         }
     )
     if errors:

@@ -26,12 +26,14 @@ from tests import dawarich, postgres, world
 from tests.command_line import run, trackgen
 from tests.effort import examples
 from trackgen_core.database import Database, DatabaseError
-from trackgen_core.dawarich import changes, writing
+from trackgen_core.dawarich import changes, transactions
 from trackgen_core.dawarich.comparison import KINDS, Comparison, classify, compare_user
 from trackgen_core.dawarich.mirror import STATES, State, mirror, mirrored_users, set_state, states
+from trackgen_core.dawarich.rollback import rollback_user
 from trackgen_core.dawarich.rows import line, rounded_degrees, speeds_kmh, track_rows
 from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
-from trackgen_core.dawarich.writing import WRITER, WriteReport, in_transaction, rollback_user, write_user
+from trackgen_core.dawarich.transactions import WRITER, WriteReport, in_transaction
+from trackgen_core.dawarich.writing import write_user
 from trackgen_core.paths import decode_path, encode_path
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.store import Store, UnknownUser
@@ -53,20 +55,25 @@ def databases() -> Iterator[postgres.Databases]:
         yield databases
 
 
-@pytest.fixture(scope="module")
-def current(databases: postgres.Databases) -> str:
-    """A database of Dawarich of today."""
-    dawarich.create(url := databases.new())
+@pytest.fixture(scope="module", params=[dawarich.VERSION_1_7_5, dawarich.NEWEST], ids=["1.7.5", "1.15"])
+def current(databases: postgres.Databases, request: pytest.FixtureRequest) -> str:
+    """A database of Dawarich, as it was and as it is."""
+    dawarich.create(url := databases.new(), request.param)
     return url
 
 
 @pytest.fixture
 def url(current: str) -> str:
     """The same, empty."""
-    with dawarich.connect(current) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS trackgen CASCADE")
-        connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
+    dawarich.empty(current)
     return current
+
+
+@pytest.fixture
+def newest(databases: postgres.Databases) -> str:
+    """An empty database of Dawarich as it is."""
+    dawarich.create(url := databases.new(), dawarich.NEWEST)
+    return url
 
 
 @pytest.fixture
@@ -122,7 +129,7 @@ def test_a_mirror_shows_what_is_there(
     """Whatever is inserted, changed and deleted between one time and the next."""
     with dawarich.connect(current) as connection:
         connection.autocommit = True
-        connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
+        dawarich.empty(current)
         user_id = dawarich.add_user(connection, ANNA)
         store = shared_store(databases)
         for rows in steps:
@@ -184,7 +191,7 @@ CHANGES = {
     "give away": "UPDATE points SET user_id = 3 - user_id WHERE {mine} AND timestamp % 3 = {third}",
     "leave out": "UPDATE points SET anomaly = anomaly IS NOT TRUE WHERE {mine} AND timestamp % 3 = {third}",
     "rename": "UPDATE points SET tracker_id = {third} WHERE {mine} AND timestamp % 3 = {third}",
-    "other columns": "UPDATE points SET track_id = 7, battery = {third} WHERE {mine}",
+    "other columns": "UPDATE points SET track_id = NULL, battery = {third} WHERE {mine}",
 }
 STEPS = st.lists(
     st.one_of(
@@ -204,9 +211,8 @@ STEPS = st.lists(
 @given(STEPS)
 def test_with_triggers_a_mirror_is_what_it_is_without(databases: postgres.Databases, current: str, steps: list) -> None:
     """Whatever two writers do, committed or not when somebody mirrors; and if that breaks off."""
+    dawarich.empty(current)
     with dawarich.connect(current) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS trackgen CASCADE")
-        connection.execute("TRUNCATE users, points, tracks, track_segments RESTART IDENTITY")
         for user, email in enumerate((ANNA, "bob@example.org")):
             dawarich.add_user(connection, email)
             for writer in (0, 1):
@@ -299,7 +305,7 @@ def test_only_what_is_read_is_listed(url: str, store: Store) -> None:
     mirrored(store, url)
     written(store, url, take_over=True)
     with dawarich.connect(url) as connection:
-        connection.execute("UPDATE points SET track_id = 9 WHERE id > 100")
+        connection.execute("UPDATE points SET track_id = (SELECT max(id) FROM tracks) WHERE id > 100")
         connection.execute("UPDATE points SET geodata = '{\"city\": 1}', updated_at = now()")
     rolled_back(store, url)
     assert listed(url) == []
@@ -317,7 +323,7 @@ def test_only_what_is_read_is_listed(url: str, store: Store) -> None:
     (report,) = mirrored(store, url)
     assert (report.days, listed(url)) == (1, [])
     with dawarich.connect(url) as connection:
-        connection.execute("TRUNCATE points")
+        connection.execute("TRUNCATE points CASCADE")
     assert listed(url) == [(None, None)]
     (report,) = mirrored(store, url)
     assert (report.days, world.rows(store, "points")) == (3, [])
@@ -371,8 +377,8 @@ def shared_store(databases: postgres.Databases) -> Store:
     return store
 
 
-@pytest.mark.parametrize("version", [dawarich.OLD, dawarich.VERSION_1_7])
-def test_older_versions(databases: postgres.Databases, store: Store, version: str) -> None:
+@pytest.mark.parametrize("version", [dawarich.OLD, dawarich.VERSION_1_7, dawarich.NEXT])
+def test_other_versions(databases: postgres.Databases, store: Store, version: str) -> None:
     dawarich.create(url := databases.new(), version)
     fill(url, 2, 100)
     (report,) = mirrored(store, url)
@@ -506,6 +512,9 @@ def test_who_comes_later_begins_as_everyone_shall(url: str, store: Store, state:
 
 # What is wrong with Dawarich's tracks ---------------------------------------------------------------------------------
 
+NAMES = "id, start_at, end_at, user_id, original_path, distance, created_at, updated_at"
+"""Columns that a track has in every version, and cannot be without."""
+
 
 def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> None:
     fill(url)
@@ -533,28 +542,29 @@ def test_every_planted_fault_is_counted_by_its_kind(url: str, store: Store) -> N
         half = dawarich.START_S + 2 * dawarich.DAY_S + int(12.5 * 3600)
         connection.execute("UPDATE tracks SET end_at = to_timestamp(%s) AT TIME ZONE 'UTC' WHERE id = %s", [half, cut])
         connection.execute(
-            "INSERT INTO tracks SELECT 77, to_timestamp(%s + 40) AT TIME ZONE 'UTC', end_at + interval '30 min', "
-            "user_id, original_path, 7, avg_speed, duration, 0, 0, 0, 0, now(), now(), 0 FROM tracks WHERE id = %s",
+            f"INSERT INTO tracks ({NAMES}) SELECT 77, to_timestamp(%s + 40) AT TIME ZONE 'UTC', "
+            "end_at + interval '30 min', user_id, original_path, 7, now(), now() FROM tracks WHERE id = %s",
             [half, cut],
         )
         connection.execute("UPDATE points SET track_id = 77 WHERE track_id = %s AND timestamp > %s", [cut, half])
         connection.execute("UPDATE tracks SET distance = distance * 1.5 WHERE id = %s", [moved])
         # Where nothing was recorded that counts.
         connection.execute(
-            "INSERT INTO tracks SELECT 78, start_at - interval '3 h', start_at - interval '2 h', user_id, "
-            "original_path, 7, avg_speed, duration, 0, 0, 0, 0, now(), now(), 0 FROM tracks WHERE id = %s",
+            f"INSERT INTO tracks ({NAMES}) SELECT 78, start_at - interval '3 h', start_at - interval '2 h', user_id, "
+            "original_path, 7, now(), now() FROM tracks WHERE id = %s",
             [moved],
         )
         connection.execute("UPDATE points SET track_id = 78 WHERE track_id = %s AND id %% 3 = 0", [evening[1]])
         (lost_points,) = connection.execute("SELECT count(*) FROM points WHERE track_id IS NULL").fetchone() or (0,)
         tracks_there = len(tracks("true"))
+        ghosts = len(tracks("(SELECT count(*) FROM points WHERE track_id = tracks.id) < 2"))
     mirrored(store, url)
     found = compared(store, url)
-    # Every morning's two rides are fused; of three nights, one track is a ghost, and two are there over another one.
-    wanted = {"fused": 9, "ghost": 1, "duplicate": 2, "lost": 1, "extra": 1, "split": 1, "changed": 3}
-    assert found.counts == {kind: wanted.get(kind, 0) for kind in KINDS} | {"equal": tracks_there - 17}
+    # Every morning's two rides are fused; of three nights, up to one track is a ghost, and two are over another one.
+    wanted = {"fused": 9, "ghost": ghosts, "duplicate": 2, "lost": 1, "extra": 1, "split": 1, "changed": 3}
+    assert found.counts == {kind: wanted.get(kind, 0) for kind in KINDS} | {"equal": tracks_there - 16 - ghosts}
     assert found.lost_points == lost_points - 1  # the first fix of all is in no track
-    assert (len(found.rows), found.listed_days) == (18, 0)
+    assert (len(found.rows), found.listed_days) == (17 + ghosts, 0)
     fused = found.rows[found.rows["kind"] == "fused"]
     assert (fused["tracks"] == 2).all()
     assert ((fused["our_m"] / fused["distance_m"]).astype(float).between(0.99, 1.01)).all()
@@ -583,7 +593,9 @@ def test_every_track_is_of_one_kind(theirs: list, ours: list) -> None:
 
 
 def frame(intervals: list[tuple[int, int, int]]) -> pd.DataFrame:
-    rows = [(n, start, start + length, 5, points) for n, (start, length, points) in enumerate(sorted(intervals))]
+    rows = [
+        (n, start, start + length, 5, points, "phone") for n, (start, length, points) in enumerate(sorted(intervals))
+    ]
     return pd.DataFrame(rows, columns=[*TRACK_DTYPES]).astype(TRACK_DTYPES)
 
 
@@ -677,7 +689,7 @@ def assert_right(store: Store, url: str, user_id: int = 1, name: str = ANNA) -> 
         assert connection.execute(dangling, [user_id]).fetchone() == (0,)
 
 
-@pytest.mark.parametrize("version", [dawarich.VERSION_1_7, dawarich.CURRENT])
+@pytest.mark.parametrize("version", [dawarich.VERSION_1_7, dawarich.VERSION_1_7_5, dawarich.NEWEST])
 def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
     databases: postgres.Databases, store: Store, version: str
 ) -> None:
@@ -687,7 +699,8 @@ def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
     with dawarich.connect(url) as connection:
         # What somebody corrected, a track of its own, points of a track that is not there any more.
         connection.execute("UPDATE track_segments SET source = 'user', max_speed = 33.3 WHERE id % 4 = 0")
-        connection.execute("UPDATE points SET track_id = 4711 WHERE id % 50 = 0")
+        if version != dawarich.NEWEST:  # where a foreign key forbids it
+            connection.execute("UPDATE points SET track_id = 4711 WHERE id % 50 = 0")
         ids = {id for (id,) in connection.execute("SELECT id FROM tracks WHERE user_id = 1").fetchall()}
     before = dumped(url)
     mirrored(store, url)
@@ -695,11 +708,13 @@ def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
     assert dumped(url) == before
     report = written(store, url, take_over=True)
     assert {**vars(dry), "points": 0, "longest_s": 0.0} == {**vars(report), "points": 0, "longest_s": 0.0}
-    assert (report.adopted, report.new, report.removed, report.held_back) == (27, 9, 3, 0)
+    ours = len([track for track in world.tracks(store) if track.user == ANNA])
+    assert 0 < report.adopted < ours
+    assert (report.new, report.removed, report.held_back) == (ours - report.adopted, len(ids) - report.adopted, 0)
     assert_right(store, url)
     with dawarich.connect(url) as connection:
         now = {id for (id,) in connection.execute("SELECT id FROM tracks WHERE user_id = 1").fetchall()}
-    assert len(now & ids) == 27  # links to them live on
+    assert len(now & ids) == report.adopted  # links to them live on
     assert [row for row in dumped(url)["tracks"] if f",{other}," in row] == [
         row for row in before["tracks"] if f",{other}," in row
     ]
@@ -707,7 +722,7 @@ def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
     assert dumped(url) == before
     rolled_back(store, url)
     assert dumped(url) == before
-    assert written(store, url, take_over=True).adopted == 27
+    assert written(store, url, take_over=True).adopted == report.adopted
     assert_right(store, url)
 
 
@@ -731,6 +746,7 @@ def test_what_does_not_change_keeps_its_row_and_what_does_its_id(url: str, store
         )
         # Of the last track, somebody has deleted the row; of another one, changed it.
         last, *_ = connection.execute("SELECT max(id) FROM tracks").fetchone() or (0,)
+        connection.execute("UPDATE points SET track_id = NULL WHERE track_id = %s", [last])
         connection.execute("DELETE FROM track_segments WHERE track_id = %s", [last])
         connection.execute("DELETE FROM tracks WHERE id = %s", [last])
         connection.execute(
@@ -798,9 +814,11 @@ def test_devices_noise_and_stays(url: str, store: Store) -> None:
         (aside,) = connection.execute(
             "SELECT count(*) FROM points WHERE ST_X(lonlat::geometry) = 20 AND track_id > 0"
         ).fetchone() or (9,)
-        assert aside == 0
+        # Where it gives points without a track back to the track around them, noise is of that track.
+        assert aside == int(dawarich.has(connection, "tracks", "tracker_id"))
         numbers = connection.execute(
-            "SELECT t.duration, max(timestamp) - min(timestamp), count(DISTINCT coalesce(tracker_id, '')) "
+            "SELECT t.duration, max(timestamp) - min(timestamp), "
+            f"count(DISTINCT coalesce({dawarich.device(connection)}, '')) "
             "FROM tracks AS t JOIN points ON track_id = t.id GROUP BY t.id"
         ).fetchall()
         assert len(numbers) == report.new
@@ -815,7 +833,7 @@ def test_a_write_that_breaks_off_is_finished_or_put_back(
     fill(url, 4, 200)
     before = dumped(url)
     mirrored(store, url)
-    monkeypatch.setattr(writing, "POINTS_AT_ONCE", 50)  # fewer than a night has
+    monkeypatch.setattr(transactions, "POINTS_AT_ONCE", 50)  # fewer than a night has
 
     def break_off(report: WriteReport, share: float) -> None:
         if share > 0.5:
@@ -838,8 +856,8 @@ def test_a_rollback_that_breaks_off_is_finished(url: str, store: Store, monkeypa
     before = dumped(url)
     mirrored(store, url)
     written(store, url, take_over=True)
-    monkeypatch.setattr(writing, "POINTS_AT_ONCE", 50)
-    monkeypatch.setattr(writing, "ATTEMPTS", 2)
+    monkeypatch.setattr(transactions, "POINTS_AT_ONCE", 50)
+    monkeypatch.setattr(transactions, "ATTEMPTS", 2)
     with dawarich.connect(url) as connection:
         changed = "SELECT max(p.id) FROM points AS p JOIN trackgen.saved_points AS s USING (id)"
         changed += " WHERE p.track_id <> s.track_id"
@@ -857,16 +875,20 @@ def test_what_dawarich_makes_after_a_take_over_stays(url: str, store: Store) -> 
     written(store, url, take_over=True)
     with dawarich.connect(url) as connection:
         (last,) = connection.execute("SELECT max(id) FROM points").fetchone() or (0,)
-        connection.execute(
-            "INSERT INTO tracks SELECT 9, start_at, end_at, user_id, original_path, 7, 1, 1, 0, 0, 0, 0, now(), now() "
-            "FROM tracks ORDER BY start_at DESC LIMIT 1"
-        )
-        connection.execute("UPDATE points SET track_id = 9 WHERE id > %s", [last - 5])
-    report = written(store, url)
-    assert (report.points, report.removed, report.held_back) == (0, 0, 0)  # ours stay, too, and its points its own
+        for name, hours in ((9_000_001, 0), (9_000_002, 30)):
+            connection.execute(
+                f"INSERT INTO tracks ({NAMES}) SELECT %s, start_at + %s * interval '1 h', end_at + %s * interval '1 h' "
+                "+ interval '1 s', user_id, original_path, 7, now(), now() FROM tracks ORDER BY start_at DESC LIMIT 1",
+                [name, hours, hours],
+            )
+            connection.execute("UPDATE points SET track_id = %s WHERE id > %s", [name, last - 5])
+            connection.execute("UPDATE points SET track_id = %s WHERE id = %s", [9_000_001, last - 5])
+    report = written(store, url)  # what lies over ours goes, and what lies elsewhere stays
+    assert (report.points, report.removed, report.held_back) == (1, 1, 0)
     rolled_back(store, url)
     with dawarich.connect(url) as connection:
-        assert connection.execute("SELECT count(*) FROM points WHERE track_id = 9").fetchone() == (5,)
+        assert connection.execute("SELECT count(*) FROM points WHERE track_id = 9000002").fetchone() == (5,)
+        assert connection.execute("SELECT count(*) FROM tracks WHERE id = 9000001").fetchone() == (0,)
     assert written(store, url, take_over=True).removed > 0
     assert_right(store, url)
 
@@ -1043,7 +1065,9 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     fill(url)
     env = {"TRACKGEN_DAWARICH_URL": url.replace("postgresql://", "postgis://")}
     assert "TRACKGEN_DAWARICH_URL is not set" in run(tmp_path, "dawarich", "mirror").stderr
-    assert "30 tracks" in trackgen(tmp_path, "dawarich", "connect", env=env)
+    before = dumped(url)
+    found = f"{len(before['tracks'])} tracks"
+    assert found in trackgen(tmp_path, "dawarich", "connect", env=env)
     (report,) = json.loads(trackgen(tmp_path, "dawarich", "mirror", "--json", env=env))
     assert report["new"] > 2000
     done = run(tmp_path, "dawarich", "compare", env=env)
@@ -1054,7 +1078,6 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     assert "9 fused     several of ours in one" in trackgen(tmp_path, "dawarich", "compare", env=env)
     (found,) = json.loads(trackgen(tmp_path, "dawarich", "compare", "--user", ANNA, "--json", env=env))
     assert found["counts"]["fused"] == len([row for row in found["rows"] if row["kind"] == "fused"]) == 9
-    before = dumped(url)
     nothing = trackgen(tmp_path, "dawarich", "write", "--user", ANNA, "--take-over", "--dry-run", env=env)
     assert nothing.endswith("nothing was written\n")
     assert "not on: anna" in run(tmp_path, "dawarich", "write", "--user", ANNA, env=env).stderr
@@ -1066,7 +1089,7 @@ def test_on_the_command_line(url: str, tmp_path: Path) -> None:
     assert "triggers are installed" in trackgen(tmp_path, "dawarich", "triggers", "install", env=env)
     assert json.loads(trackgen(tmp_path, "dawarich", "connect", "--json", env=env))["triggers"] == "installed"
     assert "27 taken over" in trackgen(tmp_path, "dawarich", "write", "--take-over", env=env)
-    assert "30 put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
+    assert f"{len(before['tracks'])} put back" in trackgen(tmp_path, "dawarich", "rollback", "--user", ANNA, env=env)
     assert dumped(url) == before
     assert trackgen(tmp_path, "dawarich", "write", "--json", env=env) == "[]\n"  # it is in the shadow again
     assert "triggers are removed" in trackgen(tmp_path, "dawarich", "triggers", "remove", env=env)

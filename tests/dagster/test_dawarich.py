@@ -17,7 +17,7 @@ from tests.dagster.test_sensors import end, put, run, tick
 from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.mirror import set_state
 from trackgen_core.dawarich.source import open_dawarich
-from trackgen_core.dawarich.writing import WriteReport, in_transaction
+from trackgen_core.dawarich.transactions import WriteReport, in_transaction
 from trackgen_core.store import Store
 from trackgen_dagster.schedules import mirroring
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("postgresql")
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with postgres.postgis_databases() as databases:
-        dawarich.create(url := databases.new())
+        dawarich.create(url := databases.new(), dawarich.NEWEST)
         yield url
 
 
@@ -81,6 +81,43 @@ def test_tracks_of_what_comes_are_written_by_the_next_turn(
             rows = connection.execute("SELECT extract(epoch FROM start_at), extract(epoch FROM end_at) FROM tracks")
             assert sorted(rows.fetchall()) == [(one.started_ms // 1000, one.ended_ms // 1000) for one in before]
     assert min(written[1:]) > 0
+    store.database.close()
+
+
+def test_what_fails_with_one_user_stops_nobody_else(instance: dg.DagsterInstance, url: str, tmp_path: Path) -> None:
+    """Neither their tracks nor their points; and the run says with whom it was, and why."""
+    dawarich.empty(url)
+    store = world.open_store(tmp_path)
+    names = ["anna@example.org", "bob@example.org"]
+    with dawarich.connect(url) as connection:
+        for name in names:
+            user_id = dawarich.add_user(connection, name, json.dumps({"minutes_between_routes": 10}))
+            dawarich.add_points(connection, user_id, dawarich.history(1, 240, user_id))
+    set_state(store, "on")
+    keep_up(instance, store)
+    with dawarich.connect(url) as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER refusing BEFORE INSERT ON tracks FOR EACH ROW WHEN (NEW.user_id = 1) "
+            "EXECUTE FUNCTION refuse()"
+        )
+        dawarich.add_points(connection, 1, dawarich.history(2, 240, 1).iloc[-10:])
+    request = look(instance)
+    assert isinstance(request, dg.RunRequest)
+    done = run(instance, request, "dawarich")
+    assert not done.success
+    (failure,) = [event for event in done.all_events if event.event_type_value == "STEP_FAILURE"]
+    said = str(failure.step_failure_data.user_failure_data.description)
+    assert said.startswith("anna@example.org: ")
+    assert "not today" in said
+    assert "bob" not in said
+    with dawarich.connect(url) as connection:
+        rows = connection.execute("SELECT user_id, count(*) FROM tracks GROUP BY 1").fetchall()
+        points = connection.execute("SELECT count(*) FROM points").fetchone()
+    assert rows == [(2, len([track for track in world.tracks(store) if track.user == names[1]]))]
+    assert (len(world.rows(store, "points")),) == points  # the new ones, too
     store.database.close()
 
 

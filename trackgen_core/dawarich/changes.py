@@ -14,8 +14,8 @@ import pandas as pd
 
 from trackgen_core.dawarich.source import SECONDS_PER_DAY, Dawarich
 
-READ: Final = ("user_id", "timestamp", "lonlat", "tracker_id", "altitude", "accuracy")
-READ_IF_THERE: Final = ("altitude_decimal", "anomaly", "deleted_at")
+READ: Final = ("user_id", "timestamp", "lonlat", "altitude", "accuracy")
+READ_IF_THERE: Final = ("tracker_id", "source_id", "altitude_decimal", "anomaly", "deleted_at")
 """What `source` reads of a point."""
 
 FUNCTION: Final = "trackgen.list_changed_days"

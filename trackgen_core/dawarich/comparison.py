@@ -18,7 +18,7 @@ KINDS: Final = {
     "changed": "another start, end or length than ours",
     "fused": "several of ours in one",
     "split": "a piece of one of ours",
-    "duplicate": "there once more, or over another one",
+    "duplicate": "there once more, or over another one of its device",
     "ghost": "fewer than two points are its own",
     "extra": "where we have no track",
     "lost": "only here",
@@ -31,6 +31,7 @@ LENGTH_TOLERANCE: Final = 0.01
 ROW_DTYPES: Final = {
     "kind": "object",
     "id": "Int64",
+    "device": "object",
     "started_s": "int64",
     "ended_s": "int64",
     "distance_m": "Int64",
@@ -109,7 +110,7 @@ def classify(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     theirs : DataFrame
         n tracks of Dawarich, with the columns of `source.TRACK_DTYPES`.
     ours : DataFrame
-        m tracks, with `started_s`, `ended_s` and `length_mm`.
+        m tracks, with `device`, `started_s`, `ended_s` and `length_mm`.
 
     Returns
     -------
@@ -118,9 +119,9 @@ def classify(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 
     Notes
     -----
-    Two tracks are seen to belong together where they overlap by more than the instant in which one ends and the other
+    Two tracks of a device belong together where they overlap by more than the instant in which one ends and the other
     begins; the more of both together they share, the better. A track is the same as the one that it fits best, if that
-    fits none better.
+    fits none better. A track of Dawarich whose device is not known may belong to those of any device.
     """
     theirs, ours = theirs.reset_index(drop=True), ours.reset_index(drop=True)
     is_ghost = theirs["points"].to_numpy() < 2
@@ -146,7 +147,7 @@ def classify(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     )
     lengths = of_ours.assign(mm=ours["length_mm"].reindex(of_ours.index)).groupby("one")["mm"].sum()
     whole_m = (lengths.reindex(theirs.index) + 500) // 1000
-    judged = theirs[["id", "started_s", "ended_s", "distance_m"]].assign(
+    judged = theirs[["id", "device", "started_s", "ended_s", "distance_m"]].assign(
         kind=kind, our_m=whole_m.where(together > 1, our_m), tracks=np.where(kind == "fused", together, fits)
     )
     lost = ours[best_of_ours.isna()]
@@ -157,18 +158,19 @@ def classify(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_pairs(ones: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of intervals that overlap by more than an instant, the best first.
+    """Return the pairs of intervals of the same device that overlap by more than an instant, the best first.
 
     Parameters
     ----------
     ones, others : DataFrame
-        Intervals, with `started_s` and `ended_s`.
+        Intervals, with `started_s`, `ended_s` and `device`; None stands for any device.
 
     Returns
     -------
     DataFrame
         `one` and `other` are positions in the two frames; `overlap_s` is what they share, and `other_s` the length of
-        the other one, in seconds, each with both its ends. The best share the most of what they are together.
+        the other one, in seconds, each with both its ends. The best share the most of what they are together; of equal
+        ones, those of which both devices are known.
     """
     starts, ends = ones["started_s"].to_numpy("int64"), ones["ended_s"].to_numpy("int64")
     order = np.argsort(others["started_s"].to_numpy("int64"), kind="stable")
@@ -189,9 +191,12 @@ def best_pairs(ones: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
             "share": overlap / (one_s + other_s - overlap),
         }
     )
-    pairs = pairs[(overlap > 1) | (overlap == 1) & (np.minimum(one_s, other_s) == 1)]
-    ordered: pd.DataFrame = pairs.sort_values(
-        ["share", "one", "other"], ascending=[False, True, True], ignore_index=True
+    codes, _ = pd.factorize(np.concatenate([ones["device"].to_numpy(object), others["device"].to_numpy(object)]))
+    devices = codes[: len(ones)][one], codes[len(ones) :][order][other]
+    pairs["any_device"] = np.minimum(*devices) < 0
+    together = (overlap > 1) | (overlap == 1) & (np.minimum(one_s, other_s) == 1)
+    ordered: pd.DataFrame = pairs[together & (pairs["any_device"] | (devices[0] == devices[1]))].sort_values(
+        ["share", "any_device", "one", "other"], ascending=[False, True, True, True], ignore_index=True
     )
     return ordered
 
@@ -226,10 +231,11 @@ def _lost_points(store: Store, dawarich: Dawarich, user: Mirrored, ours: pd.Data
         )
         SELECT count(*) FROM unnest(%s::text[], %s::int8[], %s::int8[]) AS span (device, start_s, end_s)
         CROSS JOIN LATERAL (
-            SELECT * FROM points AS p WHERE p.user_id = %s AND {dawarich.usable}
-            AND p.timestamp BETWEEN span.start_s AND span.end_s OFFSET 0  -- so that they are looked up by time
+            SELECT p.track_id, p.timestamp, p.lonlat, {dawarich.device} AS device FROM points AS p {dawarich.sources}
+            WHERE p.user_id = %s AND {dawarich.usable} AND p.timestamp BETWEEN span.start_s AND span.end_s
+            OFFSET 0  -- so that they are looked up by time
         ) AS p
-        WHERE coalesce(p.tracker_id, '') = span.device AND NOT EXISTS (SELECT FROM tracks WHERE tracks.id = p.track_id)
+        WHERE p.device = span.device AND NOT EXISTS (SELECT FROM tracks WHERE tracks.id = p.track_id)
           AND NOT EXISTS (SELECT FROM noise WHERE (noise.device, noise.time_s, noise.lon, noise.lat)
                           = (span.device, p.timestamp, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry)))
         """,

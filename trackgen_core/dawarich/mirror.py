@@ -62,7 +62,7 @@ class UserReport:
     notes: list[str] = field(default_factory=list)
     """Settings that are not what they should be."""
     error: str | None = None
-    """Why the user is not mirrored."""
+    """Why the user is not mirrored, or not all of it."""
 
 
 @dataclass(frozen=True)
@@ -198,23 +198,48 @@ def _mirror(
     in_full = {one.dawarich_id for one in wanted if one.dawarich_id in there} - by_days
     listed_here = listed[listed["id"].isin(by_days)]
     found = dawarich.days(in_full, listed_here)
+    failed = set()
     for one in sorted(wanted, key=lambda one: one.name):
         report = UserReport(one.name, one.state)
         reports.append(report)
-        if one.dawarich_id in there:
-            values, report.notes = read_settings(there[one.dawarich_id].settings)
-            if not values.items() <= store.settings(one.name).model_dump().items():
-                store.set_settings(one.name, values)
         of_user = found.loc[found["id"] == one.dawarich_id, [*DAY_DTYPES]]
         only = listed_here.loc[listed_here["id"] == one.dawarich_id, "day"] if one.dawarich_id in by_days else None
-        for days in _portions(_different(store, one, of_user, again, only)):
-            _mirror_days(store, dawarich, one, days, report)
-            progress(report)
+        try:
+            with dawarich.connection.transaction():  # a savepoint: the view of the others stays what it was
+                _mirror_user(store, dawarich, one, there.get(one.dawarich_id), of_user, again, only, report, progress)
+        except Exception as error:
+            if dawarich.connection.closed:
+                raise
+            report.error = f"{one.name}: {' '.join(str(error).split()) or type(error).__name__}"
+            failed.add(one.dawarich_id)
     if token is None and any(one.token for one in known.values()):
         _keep_token(store, None, [])
-    elif token is not None and (len(listed) or in_full or told != by_days | others):
-        _keep_token(store, changes.leave_token(dawarich), [known[id].user_id for id in in_full | by_days | others])
+    elif token is not None and (len(listed) or in_full or failed or told != by_days | others):
+        # Of whom something failed, the days that were listed are not any more: everything is read the next time.
+        complete = (in_full | by_days | others) - failed
+        _keep_token(store, changes.leave_token(dawarich), [known[id].user_id for id in complete])
     return reports
+
+
+def _mirror_user(
+    store: Store,
+    dawarich: Dawarich,
+    user: Mirrored,
+    there: User | None,
+    days: pd.DataFrame,
+    again: bool,
+    only: pd.Series | None,
+    report: UserReport,
+    progress: Callable[[UserReport], None],
+) -> None:
+    """Mirror settings and points of a user; `there` is None if Dawarich does not have the user any more."""
+    if there is not None:
+        values, report.notes = read_settings(there.settings)
+        if not values.items() <= store.settings(user.name).model_dump().items():
+            store.set_settings(user.name, values)
+    for portion in _portions(_different(store, user, days, again, only)):
+        _mirror_days(store, dawarich, user, portion, report)
+        progress(report)
 
 
 def _keep_token(store: Store, token: str | None, user_ids: Collection[int]) -> None:

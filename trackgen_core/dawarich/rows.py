@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from trackgen_core.digests import bits, mixed
-from trackgen_core.geodesy import FloatArray, IntArray
+from trackgen_core.geodesy import FloatArray, IntArray, link_lengths_mm
 from trackgen_core.legs import MODES
-from trackgen_core.paths import decode_path
+from trackgen_core.paths import decode_path, encode_path
 
 MAX_DISTANCE_M: Final = 100_000_000
 MAX_SPEED_HUNDREDTHS: Final = 99_999_999
@@ -30,12 +30,18 @@ ROW_DTYPES: Final = {
     "avg_speed": "float64",
     **dict.fromkeys(("elevation_gain", "elevation_loss", "elevation_max", "elevation_min", "dominant_mode"), "int64"),
 }
-"""The columns of a track in Dawarich, but for its path."""
+"""The columns of a track in Dawarich, but for its path and its device."""
 SEGMENT_DTYPES: Final = {
     **dict.fromkeys(("transportation_mode", "start_index", "end_index", "distance", "duration"), "int64"),
     "avg_speed": "float64",
+    "max_speed": "float64",
     "confidence": "int64",
+    "confidence_score": "float64",
+    **dict.fromkeys(("started_s", "ended_s"), "int64"),
+    "path": "object",
 }
+"""The columns of a segment. `start_index` and `end_index` count the points of its track; newer versions of Dawarich go
+by its times, and show its path."""
 
 
 def track_rows(tracks: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +106,7 @@ def line(path: bytes) -> bytes:
     return struct.pack("<BII", 1, 2, len(vertices)) + vertices.tobytes()
 
 
-def segment_rows(legs: pd.DataFrame, fix_times: IntArray) -> pd.DataFrame:
+def segment_rows(legs: pd.DataFrame, points: pd.DataFrame, *, with_noise: bool) -> pd.DataFrame:
     """Return legs as segments of Dawarich, with the columns of `SEGMENT_DTYPES`.
 
     Parameters
@@ -108,19 +114,26 @@ def segment_rows(legs: pd.DataFrame, fix_times: IntArray) -> pd.DataFrame:
     legs : DataFrame
         k legs with the columns of `merging.LEG_DTYPES`, and `own_ms` and `track_ended_ms`: the times of the first and
         the last point that is their track's own.
-    fix_times : (n,) int array
-        The times in ms of the points of their device that are no noise, in order.
+    points : DataFrame
+        n points of their device in order: `time_ms`, `lon`, `lat` and `is_noise`.
+    with_noise : bool
+        Whether noise counts as points of the track in which it lies.
 
     Notes
     -----
-    Indices count the points of a track from 0, as Dawarich does.
+    Indices count the points of a track from 0, as Dawarich does. Paths and speeds are those of the points that are no
+    noise.
     """
     distance = metres(legs["length_mm"])
     duration = (legs["ended_ms"] // 1000 - legs["started_ms"] // 1000).to_numpy("int64")
-    first = np.searchsorted(fix_times, legs["own_ms"])
-    last = np.maximum(np.searchsorted(fix_times, legs["track_ended_ms"], "right") - 1, first)
-    starts = np.clip(np.searchsorted(fix_times, legs["started_ms"]), first, last)
-    ends = np.clip(np.searchsorted(fix_times, legs["ended_ms"], "right") - 1, starts, last)
+    fixes = points[~points["is_noise"].to_numpy(bool)]
+    counted = (points if with_noise else fixes)["time_ms"].to_numpy("int64")
+    first = np.searchsorted(counted, legs["own_ms"])
+    last = np.maximum(np.searchsorted(counted, legs["track_ended_ms"], "right") - 1, first)
+    starts = np.clip(np.searchsorted(counted, legs["started_ms"]), first, last)
+    ends = np.clip(np.searchsorted(counted, legs["ended_ms"], "right") - 1, starts, last)
+    times = fixes["time_ms"].to_numpy("int64")
+    begins, stops = np.searchsorted(times, legs["started_ms"]), np.searchsorted(times, legs["ended_ms"], "right")
     columns = {
         "transportation_mode": legs["mode"].map(MODE_NUMBERS).fillna(0),
         "start_index": starts - first,
@@ -128,9 +141,35 @@ def segment_rows(legs: pd.DataFrame, fix_times: IntArray) -> pd.DataFrame:
         "distance": distance,
         "duration": duration,
         "avg_speed": speeds_kmh(distance, duration),
+        "max_speed": _greatest_speeds_kmh(fixes, begins, stops),
         "confidence": np.digitize(legs["confidence"], [MEDIUM_PERCENT, HIGH_PERCENT]),
+        "confidence_score": legs["confidence"] / 100,
+        "started_s": legs["started_ms"] // 1000,
+        "ended_s": legs["ended_ms"] // 1000,
+        "path": _lines(fixes[["lon", "lat"]].to_numpy("float64"), begins, stops),
     }
     return pd.DataFrame(columns, index=legs.index).astype(SEGMENT_DTYPES)
+
+
+def _greatest_speeds_kmh(fixes: pd.DataFrame, begins: IntArray, stops: IntArray) -> FloatArray:
+    """Return the greatest speed between two neighbours of each of some ranges of fixes, with two decimals."""
+    if len(fixes) < 2:
+        return np.zeros(len(begins))
+    lengths_mm = link_lengths_mm(fixes["lon"].to_numpy("float64"), fixes["lat"].to_numpy("float64"))
+    links_ms = np.diff(fixes["time_ms"].to_numpy("int64"))
+    speeds = np.divide(lengths_mm * 3.6, links_ms, out=np.zeros(len(links_ms)), where=links_ms > 0)
+    edges = np.column_stack([begins, np.maximum(stops - 1, begins)]).ravel()
+    greatest = np.maximum.reduceat(np.append(speeds, 0.0), np.minimum(edges, len(speeds)))[::2]
+    kmh: FloatArray = np.minimum(np.round(np.where(stops - begins > 1, greatest, 0.0), 2), MAX_SPEED_HUNDREDTHS / 100)
+    return kmh
+
+
+def _lines(coordinates: FloatArray, begins: IntArray, stops: IntArray) -> list[bytes | None]:
+    """Return the path of each range of coordinates as `line` does, or None if it is no line."""
+    return [
+        line(encode_path(coordinates[begin:stop])) if stop - begin > 1 else None
+        for begin, stop in zip(begins.tolist(), stops.tolist(), strict=True)
+    ]
 
 
 def digests(tracks: pd.DataFrame, legs: pd.DataFrame) -> IntArray:

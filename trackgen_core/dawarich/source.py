@@ -18,19 +18,25 @@ from psycopg.conninfo import conninfo_to_dict
 
 from trackgen_core.copying import copy_out
 from trackgen_core.database import DatabaseError
+from trackgen_core.dawarich.time_zones import RAILS_ZONES
 from trackgen_core.points import NO_TIME
 
 SECONDS_PER_DAY: Final = 86_400
 
 NEEDED: Final = {
     "users": ("id", "email", "settings"),
-    "points": ("id", "user_id", "track_id", "tracker_id", "timestamp", "lonlat", "altitude", "accuracy"),
+    "points": ("id", "user_id", "track_id", "timestamp", "lonlat", "altitude", "accuracy"),
     "tracks": (
         *("id", "user_id", "start_at", "end_at", "original_path", "distance", "avg_speed", "duration"),
         *("elevation_gain", "elevation_loss", "elevation_max", "elevation_min", "created_at", "updated_at"),
     ),
 }
 """Tables and columns without which this is no database of Dawarich that Trackgen knows."""
+KNOWN: Final = (*NEEDED, "track_segments", "point_sources")
+"""Tables of which it is known what columns they have."""
+
+IMPORTED: Final = ("google_phone_takeout", "google_semantic_history", "polarsteps")
+"""Sources of segments that Dawarich did not infer: as it ranks them, they count as much as a correction by hand."""
 
 DEFAULTS: Final = {"minutes_between_routes": 30, "meters_between_routes": 500}
 """What Dawarich takes where a user has said nothing; and what is taken where what is there is no number above 0."""
@@ -44,8 +50,12 @@ POINT_DTYPES: Final = {
     "accuracy": "float64",
     "device": "object",
 }
-TRACK_DTYPES: Final = dict.fromkeys(("id", "started_s", "ended_s", "distance_m", "points"), "int64")
-"""A track as Dawarich has it: `points` are those that say that they are its own."""
+TRACK_DTYPES: Final = {
+    **dict.fromkeys(("id", "started_s", "ended_s", "distance_m", "points"), "int64"),
+    "device": "object",
+}
+"""A track as Dawarich has it: `points` are those that say that they are its own; `device` is None if these are of
+several devices, or if there are none and the track does not name its device."""
 
 FETCH_ROWS: Final = 50_000
 
@@ -85,8 +95,8 @@ class Dawarich:
         self.name = name
         rows = connection.execute(
             "SELECT table_name::text, column_name::text FROM information_schema.columns "
-            "WHERE table_name IN ('users', 'points', 'tracks', 'track_segments') AND table_schema = ANY("
-            "current_schemas(false))"
+            "WHERE table_name = ANY(%s) AND table_schema = ANY(current_schemas(false))",
+            [[*KNOWN]],
         ).fetchall()
         self.columns = {table: {column for of, column in rows if of == table} for table, _ in rows}
         for table, columns in NEEDED.items():
@@ -95,6 +105,12 @@ class Dawarich:
                     f"{name}: no database of Dawarich that Trackgen knows: table {table} lacks {', '.join(missing)} "
                     "(or this database user may not see them)"
                 )
+        self.has_sources = self.has("points", "source_id") and self.has("point_sources", "tracker_id")
+        if not self.has_sources and not self.has("points", "tracker_id"):
+            raise DatabaseError(
+                f"{name}: the device of a point is neither in points.tracker_id nor in point_sources.tracker_id "
+                "(or this database user may not see them)"
+            )
 
     def has(self, table: str, column: str = "id") -> bool:
         """Say whether there is a column; versions of Dawarich differ."""
@@ -112,10 +128,68 @@ class Dawarich:
             """
             SELECT has_table_privilege('tracks', 'INSERT') AND has_table_privilege('tracks', 'UPDATE')
                AND has_table_privilege('tracks', 'DELETE') AND has_column_privilege('points', 'track_id', 'UPDATE')
+               AND coalesce(has_table_privilege(to_regclass('track_segments'), 'INSERT')
+                            AND has_table_privilege(to_regclass('track_segments'), 'DELETE'), true)
                AND (to_regnamespace('trackgen') IS NOT NULL OR has_database_privilege(current_database(), 'CREATE'))
             """
         ).fetchone()
         return bool(row and row[0])
+
+    @property
+    def device(self) -> str:
+        """The device of a row of `points AS p` with `sources` joined; '' if it names none."""
+        if not self.has_sources:
+            return "coalesce(p.tracker_id, '')"
+        if not self.has("points", "tracker_id"):
+            return "coalesce(s.tracker_id, '')"
+        return "coalesce(CASE WHEN p.source_id IS NULL THEN p.tracker_id ELSE s.tracker_id END, '')"
+
+    @property
+    def sources(self) -> str:
+        """What `device` needs behind `points AS p`."""
+        return "LEFT JOIN point_sources AS s ON s.id = p.source_id" if self.has_sources else ""
+
+    @property
+    def tracks_have_devices(self) -> bool:
+        """Whether tracks name their device, by which Dawarich joins tracks and gives points back to them."""
+        return self.has("tracks", "tracker_id")
+
+    @property
+    def has_foreign_key(self) -> bool:
+        """Whether the database refuses a point whose track is not there."""
+        query = (
+            "SELECT FROM pg_constraint WHERE contype = 'f' AND conrelid = 'points'::regclass "
+            "AND confrelid = 'tracks'::regclass"
+        )
+        return self.connection.execute(query).fetchone() is not None
+
+    @property
+    def protected(self) -> str:
+        """The condition that makes a row of `tracks AS t` one that Dawarich keeps when it makes tracks anew."""
+        conditions = [f"t.{name}" for name in ("demo",) if self.has("tracks", name)]
+        if self.has("tracks", "import_id"):
+            conditions.append("t.import_id IS NOT NULL")
+        if self.has("track_segments"):
+            corrected = "g.corrected_at IS NOT NULL OR " if self.has("track_segments", "corrected_at") else ""
+            sources = ", ".join(f"'{source}'" for source in IMPORTED)
+            conditions.append(
+                "EXISTS (SELECT FROM track_segments AS g "
+                f"WHERE g.track_id = t.id AND ({corrected}g.source IN ({sources})))"
+            )
+        return f"({' OR '.join(conditions) or 'false'})"
+
+    @property
+    def points_of_track(self) -> str:
+        """A join to `tracks AS t` that tells, as `n`, how many `points` it has, and its `device`."""
+        named = "t.tracker_id, " if self.tracks_have_devices else ""
+        return f"""
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS points,
+                       coalesce({named}CASE WHEN min({self.device}) = max({self.device}) THEN min({self.device}) END)
+                       AS device
+                FROM points AS p {self.sources} WHERE p.track_id = t.id
+            ) AS n
+            """
 
     @property
     def usable(self) -> str:
@@ -166,9 +240,9 @@ class Dawarich:
             SELECT p.user_id, floor(p.timestamp / {SECONDS_PER_DAY}.0)::int8, count(*), (sum(
                 hashint8extended(p.timestamp::int8, hashfloat8extended(ST_X(p.lonlat::geometry),
                 hashfloat8extended(ST_Y(p.lonlat::geometry), hashfloat8extended(coalesce({self._altitude}, 'NaN'),
-                hashint8extended(coalesce(p.accuracy, -1)::int8, hashtextextended(coalesce(p.tracker_id, ''), 0))))))
+                hashint8extended(coalesce(p.accuracy, -1)::int8, hashtextextended({self.device}, 0))))))
             ) %% 9223372036854775807)::int8
-            FROM {{source}} WHERE {self.usable} GROUP BY 1, 2
+            FROM {{source}} {self.sources} WHERE {self.usable} GROUP BY 1, 2
             """
         rows = []
         if user_ids:
@@ -189,11 +263,11 @@ class Dawarich:
         """Return the points of a user on some days (UTC), with the columns of `POINT_DTYPES`, as they came."""
         query = f"""
             SELECT p.timestamp::int8 * 1000, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry),
-                   {self._altitude}, p.accuracy::float8, convert_to(coalesce(p.tracker_id, ''), 'UTF8')
+                   {self._altitude}, p.accuracy::float8, convert_to({self.device}, 'UTF8')
             FROM unnest('{{{",".join(map(str, days))}}}'::int8[]) AS day
             JOIN points AS p ON p.user_id = {int(user_id)} AND p.timestamp >= day * {SECONDS_PER_DAY}
                             AND p.timestamp < (day + 1) * {SECONDS_PER_DAY}
-            WHERE {self.usable}
+            {self.sources} WHERE {self.usable}
             """
         in_order = f"{query} ORDER BY p.timestamp, p.id"
         frames = [*copy_out(self.connection, in_order, POINT_DTYPES, FETCH_ROWS)]
@@ -211,10 +285,10 @@ class Dawarich:
     def tracks(self, user_id: int) -> pd.DataFrame:
         """Return the tracks of a user as Dawarich has them, with the columns of `TRACK_DTYPES`, by start."""
         rows = self.connection.execute(
-            """
-            SELECT id, floor(extract(epoch FROM start_at))::int8, floor(extract(epoch FROM end_at))::int8,
-                   coalesce(distance, 0)::int8, (SELECT count(*) FROM points AS p WHERE p.track_id = t.id)
-            FROM tracks AS t WHERE user_id = %s ORDER BY start_at, end_at, id
+            f"""
+            SELECT t.id, floor(extract(epoch FROM t.start_at))::int8, floor(extract(epoch FROM t.end_at))::int8,
+                   coalesce(t.distance, 0)::int8, n.points, n.device
+            FROM tracks AS t {self.points_of_track} WHERE t.user_id = %s ORDER BY t.start_at, t.end_at, t.id
             """,
             [user_id],
         ).fetchall()
@@ -302,11 +376,12 @@ def read_settings(stored: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN
             notes.append(f"{name} is {said.get(name)!r}: taken for {values[name]}")
     zone = said.get("timezone")
     if isinstance(zone, str) and zone.strip():
+        known = RAILS_ZONES.get(zone.strip(), zone.strip())
         try:
-            ZoneInfo(zone)
-            values["timezone"] = zone
+            ZoneInfo(known)
+            values["timezone"] = known
         except (LookupError, ValueError, OSError):
-            notes.append(f"timezone is {zone!r}, which is not in the IANA database: left as it is")
+            notes.append(f"timezone is {zone!r}, neither in the IANA database nor a name that Rails has: left as it is")
     return values, notes
 
 

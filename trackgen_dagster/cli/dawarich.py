@@ -35,21 +35,24 @@ def dawarich_connect(as_json: bool) -> None:
     Changes nothing there.
     """
     from trackgen_core.dawarich import changes
+    from trackgen_core.dawarich.inspection import inspect
     from trackgen_core.dawarich.mirror import STATES, states
     from trackgen_core.dawarich.source import open_dawarich
     from trackgen_core.home import open_store
 
     with open_dawarich() as there:
-        counts = there.counts()
+        counts, findings = there.counts(), inspect(there)
         version, may_write, name = there.schema_version, there.may_write(), there.name
         of_user, to_come = states(open_store(), there.users())
         triggers = changes.state(there)
     if as_json:
         found = {"schema_version": version, "may_write": may_write, **counts, "triggers": triggers}
-        found |= {"states": of_user, "to_come": to_come}
+        found |= {"states": of_user, "to_come": to_come, "found": vars(findings)}
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     click.echo(f"{name}, schema {version}")
+    for line in findings.lines():
+        click.echo(f"  {line}")
     click.echo("  " + ", ".join(counted(counts[f"{thing}s"], thing) for thing in ("user", "point", "track")))
     click.echo(
         f"  left out: {counted(counts['points_left_out'], 'point')}, anomalies, deleted, or without a time or a place; "
@@ -112,19 +115,19 @@ def dawarich_mirror(users: Sequence[str], again: bool, as_json: bool) -> None:
 def dawarich_compare(users: Sequence[str], as_json: bool) -> None:
     """Compare Dawarich's tracks with ours, and say what is wrong with them. Writes nothing."""
     from trackgen_core.dawarich.comparison import compare_user
+    from trackgen_core.dawarich.everyone import for_each
     from trackgen_core.dawarich.mirror import mirrored_users
-    from trackgen_core.dawarich.source import open_dawarich
     from trackgen_core.home import open_store
 
     store = open_store()
-    wanted = mirrored_users(store, users or None)
-    with open_dawarich() as there:
-        found = [compare_user(store, there, user) for user in wanted if users or user.state != "off"]
+    wanted = [user for user in mirrored_users(store, users or None) if users or user.state != "off"]
+    found, errors = for_each(wanted, lambda there, user: compare_user(store, there, user), to="read")
     if as_json:
         click.echo(json.dumps([one.as_json() for one in found], indent=2, ensure_ascii=False))
-        return
-    for one in found:
+    for one in () if as_json else found:
         _print_comparison(one)
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 def _print_comparison(found: Comparison) -> None:
@@ -138,9 +141,10 @@ def _print_comparison(found: Comparison) -> None:
     for row in found.as_json()["rows"][:SHOWN]:
         start, end = (iso_time(row[name] * 1000)[:19].replace("T", " ") for name in ("started_s", "ended_s"))
         theirs, ours = (
-            " " * 11 if row[name] is None else f"{row[name] / 1000:>8.2f} km" for name in ("distance_m", "our_m")
+            " " * 13 if row[name] is None else f"{row[name] / 1000:>10,.2f} km" for name in ("distance_m", "our_m")
         )
-        click.echo(f"  {row['kind']:<10}{start} to {end}{theirs} there,{ours} here")
+        device = f", device {row['device']}" if row["device"] else ""
+        click.echo(f"  {row['kind']:<10}{start} to {end}{theirs} there,{ours} here{device}")
     if len(found.rows) > SHOWN:
         click.echo(f"  and {len(found.rows) - SHOWN:,} more: --json prints all")
     if found.listed_days:
@@ -150,39 +154,50 @@ def _print_comparison(found: Comparison) -> None:
 @dawarich.command("write")
 @users_option
 @click.option("--take-over", is_flag=True, help="Also where Dawarich's own tracks are, which are saved before.")
+@click.option(
+    "--replace-protected",
+    is_flag=True,
+    help="With --take-over: also tracks of imports, demo data, and with legs corrected by hand.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @json_option
-def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json: bool) -> None:
+def dawarich_write(
+    users: Sequence[str], take_over: bool, replace_protected: bool, dry_run: bool, as_json: bool
+) -> None:
     """Write our tracks into Dawarich, for users that are on: see `trackgen dawarich enable`.
 
     Tracks, their segments and the track of each point are written. What Dawarich made itself is left alone, and nothing
-    is written over it, unless it is to be taken over; `trackgen dawarich rollback` puts it back.
+    is written over it, unless it is to be taken over; `trackgen dawarich rollback` puts it back. After a take-over,
+    what Dawarich makes in the place of our tracks is replaced by each later write.
     """
-    from trackgen_core.dawarich.mirror import mirrored_users
-    from trackgen_core.dawarich.source import open_dawarich
+    from trackgen_core.dawarich.everyone import for_each
+    from trackgen_core.dawarich.mirror import Mirrored, mirrored_users
+    from trackgen_core.dawarich.source import Dawarich
+    from trackgen_core.dawarich.transactions import WriteReport
     from trackgen_core.dawarich.writing import write_user
     from trackgen_core.home import open_store
 
+    if replace_protected and not take_over:
+        raise click.UsageError("--replace-protected needs --take-over")
     store = open_store()
     wanted = mirrored_users(store, users or None)
     if users and not dry_run and (others := [user.name for user in wanted if user.state != "on"]):
         raise ValueError(f"not on: {', '.join(others)} (see `trackgen dawarich enable`)")
-    reports, errors = [], []
-    with open_dawarich(to="read" if dry_run else "write") as there, progress_bar("writing", not as_json) as show:
-        for user in wanted:
-            if users or user.state == "on":
-                try:
-                    report = write_user(
-                        store,
-                        there,
-                        user,
-                        take_over=take_over,
-                        dry_run=dry_run,
-                        progress=lambda report, share: show(share, f"{report.user}: {counted(report.points, 'point')}"),
-                    )
-                    reports.append(report)
-                except ValueError as error:  # the others are written all the same
-                    errors.append(str(error))
+    with progress_bar("writing", not as_json) as show:
+
+        def write(there: Dawarich, user: Mirrored) -> WriteReport:
+            return write_user(
+                store,
+                there,
+                user,
+                take_over=take_over,
+                replace_protected=replace_protected,
+                dry_run=dry_run,
+                progress=lambda report, share: show(share, f"{report.user}: {counted(report.points, 'point')}"),
+            )
+
+        chosen = [user for user in wanted if users or user.state == "on"]
+        reports, errors = for_each(chosen, write, to="read" if dry_run else "write")
     if as_json:
         click.echo(json.dumps([vars(report) for report in reports], indent=2, ensure_ascii=False))
     for report in () if as_json else reports:
@@ -191,6 +206,11 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
             f"{report.changed:,} changed, {report.adopted:,} taken over, {report.removed:,} removed, "
             f"{report.held_back:,} held back"
         )
+        if report.protected:
+            click.echo(
+                f"  {counted(report.protected, 'track')} of imports or demo data, or corrected by hand, left alone: "
+                "--replace-protected replaces them"
+            )
         if not dry_run:
             click.echo(
                 f"  {counted(report.points, 'point')} with another track; locks were held for {report.longest_s:.2f} s"
@@ -205,22 +225,23 @@ def dawarich_write(users: Sequence[str], take_over: bool, dry_run: bool, as_json
 @click.option("--user", "-u", "users", multiple=True, required=True, metavar="U", help="This user; repeatable.")
 def dawarich_rollback(users: Sequence[str]) -> None:
     """Put back the tracks of users as they were before any was written, and their state to shadow."""
+    from trackgen_core.dawarich.everyone import for_each
     from trackgen_core.dawarich.mirror import mirrored_users, set_state
-    from trackgen_core.dawarich.source import open_dawarich
-    from trackgen_core.dawarich.writing import rollback_user
+    from trackgen_core.dawarich.rollback import rollback_user
     from trackgen_core.home import open_store
 
     store = open_store()
     wanted = mirrored_users(store, users)
-    with open_dawarich(to="write") as there:
-        for user in wanted:
-            if user.state == "on":
-                set_state(store, "shadow", [user.user_id])
-            report = rollback_user(there, user)
-            click.echo(
-                f"{user.name}: {counted(report.removed, 'track')} removed, {report.new:,} put back, "
-                f"{counted(report.points, 'point')} with their former track"
-            )
+    if enabled := [user.user_id for user in wanted if user.state == "on"]:
+        set_state(store, "shadow", enabled)
+    reports, errors = for_each(wanted, rollback_user, to="write")
+    for report in reports:
+        click.echo(
+            f"{report.user}: {counted(report.removed, 'track')} removed, {report.new:,} put back, "
+            f"{counted(report.points, 'point')} with their former track"
+        )
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 @dawarich.command("triggers")
@@ -232,7 +253,7 @@ def dawarich_triggers(what: str) -> None:
     """
     from trackgen_core.dawarich import changes
     from trackgen_core.dawarich.source import open_dawarich
-    from trackgen_core.dawarich.writing import WriteReport, in_transaction
+    from trackgen_core.dawarich.transactions import WriteReport, in_transaction
 
     report = WriteReport("all users")
     with open_dawarich(to="write") as there:
