@@ -121,11 +121,11 @@ def test_modes_of_a_leg_and_of_a_track(tmp_path: Path) -> None:
     assert [leg.mode for leg in track.legs] == ["drive", "walk"]
     set_mode(store, track.track_id, "run", at("09:00"))
     world.generate(store)
-    assert [(leg.mode, leg.by_hand) for leg in world.tracks(store)[0].legs] == [("drive", False), ("run", True)]
+    assert [(leg.mode, leg.source) for leg in world.tracks(store)[0].legs] == [("drive", "rule"), ("run", "hand")]
     number = set_mode(store, track.track_id, "boat")
     world.generate(store)
     (track,) = world.tracks(store)
-    assert [(leg.mode, leg.confidence, leg.by_hand) for leg in track.legs] == [("boat", 100, True)]
+    assert [(leg.mode, leg.confidence, leg.source) for leg in track.legs] == [("boat", 100, "hand")]
     assert track.mode == "boat"
     assert_it_lasts(store)
     undo(store, number)
