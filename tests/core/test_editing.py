@@ -73,7 +73,7 @@ def test_a_merge_over_a_stay_makes_one_journey(tmp_path: Path) -> None:
     world.generate(store)
     (track,) = world.tracks(store)
     assert (track.points, track.length_mm, world.stays(store)) == (len(OUT_AND_BACK), 54_000_000, [])
-    assert [leg.mode for leg in track.legs] == ["drive", "stationary", "drive"]
+    assert [leg.mode for leg in track.legs] == ["train", "stationary", "train"]
     assert_it_lasts(store)
     undo(store, number)
     world.generate(store)
@@ -118,19 +118,19 @@ def test_a_split_at_a_seam_of_days_touches_no_segment(tmp_path: Path) -> None:
 def test_modes_of_a_leg_and_of_a_track(tmp_path: Path) -> None:
     store = made(tmp_path, [*THERE, *[fix(at("08:30") + n * MINUTE, 27_000 + n * 80) for n in range(1, 40)]])
     (track,) = world.tracks(store)
-    assert [leg.mode for leg in track.legs] == ["drive", "walk"]
+    assert [leg.mode for leg in track.legs] == ["train", "walk"]
     set_mode(store, track.track_id, "run", at("09:00"))
     world.generate(store)
-    assert [(leg.mode, leg.by_hand) for leg in world.tracks(store)[0].legs] == [("drive", False), ("run", True)]
+    assert [(leg.mode, leg.source) for leg in world.tracks(store)[0].legs] == [("train", "rule"), ("run", "hand")]
     number = set_mode(store, track.track_id, "boat")
     world.generate(store)
     (track,) = world.tracks(store)
-    assert [(leg.mode, leg.confidence, leg.by_hand) for leg in track.legs] == [("boat", 100, True)]
+    assert [(leg.mode, leg.confidence, leg.source) for leg in track.legs] == [("boat", 100, "hand")]
     assert track.mode == "boat"
     assert_it_lasts(store)
     undo(store, number)
     world.generate(store)
-    assert [leg.mode for leg in world.tracks(store)[0].legs] == ["drive", "run"]
+    assert [leg.mode for leg in world.tracks(store)[0].legs] == ["train", "run"]
     assert store.list_edits()["kind"].tolist() == ["mode"]
 
 

@@ -22,12 +22,13 @@ from tests.reference import (
     cut_path,
     distinct,
     half_away,
-    hop_paces,
     link_mm,
     speed_kmh,
     timeline,
     tracks,
 )
+from tests.reference_noise import fixes_and_noise
+from tests.reference_pace import paces_of_points
 from tests.scenarios import (
     ARRIVALS,
     BREAKS_ALONE,
@@ -111,7 +112,7 @@ def test_hops_of_m_and_m_plus_1_mm_are_just_that():
 
 def test_two_devices_braided_would_be_3633_km():
     braided = [point._replace(device="phone") for point in TWO_DEVICES]
-    (track,), _ = tracks(braided, Settings(**BREAKS_ALONE, max_speed_kmh=100_000))
+    (track,), _ = tracks(braided, Settings(**BREAKS_ALONE, max_speed_kmh=100_000, length_smoothing="off"))
     assert track.length_mm // 1_000_000 == 3633
 
 
@@ -241,8 +242,8 @@ def test_a_track_carries_its_ends_and_its_id():
         "elevation_min_cm": None,
         "elevation_max_cm": None,
         "break_reason": "start",
-        "mode": "drive",
-        "legs": (Leg("drive", 80, at("10:00"), at("10:02"), 1_200_000, 120_000, by_hand=False),),
+        "mode": "train",
+        "legs": (Leg("train", 70, at("10:00"), at("10:02"), 1_200_000, 120_000, "rule"),),
         "path": ((place(0), place(600), place(1200)),),
     }
 
@@ -260,52 +261,62 @@ MOVING = Settings(noise_filter=False, stay_minutes=0)
 
 
 @pytest.mark.parametrize(
-    ("speeds_ms", "every_ms", "mode", "sure"),
+    ("speeds_ms", "mode", "sure"),
     [
-        pytest.param([0.1] * 20, MINUTE, "stationary", 95, id="still"),
-        pytest.param([1.4] * 20, MINUTE, "walk", 95, id="walk"),
-        pytest.param([3.0] * 20, MINUTE, "run", 60, id="run"),
-        pytest.param([3.0] * 12 + [5.0] + [1.0] * 3, MINUTE, "run", 45, id="run with 75 % of the time at it"),
-        pytest.param([2.0, 3.0, 3.0] * 7, MINUTE, "cycle", 46, id="too slow for a run"),
-        pytest.param([5.0] * 20, MINUTE, "cycle", 70, id="cycle"),
-        pytest.param([10.0] * 20, MINUTE, "drive", 80, id="slow drive"),
-        pytest.param([10.0] * 30, MINUTE, "boat", 50, id="half an hour at one speed"),
-        pytest.param([10.0] * 29 + [20.0], MINUTE, "boat", 48, id="nearly so"),
-        pytest.param([10.0] * 28 + [20.0] * 2, MINUTE, "drive", 80, id="not so"),
-        pytest.param([30.0] * 20, MINUTE, "drive", 80, id="drive"),
-        pytest.param([60.0] * 20, MINUTE, "train", 80, id="train"),
-        pytest.param([200.0] * 20, MINUTE, "fly", 95, id="fly"),
-        pytest.param([3.0] * 3, MINUTE, "run", 60, id="a whole part shorter than a window"),
+        pytest.param([0.1] * 20, "stationary", 95, id="still"),
+        pytest.param([1.4] * 20, "walk", 95, id="walk"),
+        pytest.param([3.0] * 20, "run", 60, id="run"),
+        pytest.param([2.0, 3.0, 3.0] * 7, "cycle", 46, id="too slow for a run"),
+        pytest.param([5.0] * 20, "cycle", 70, id="cycle"),
+        pytest.param([7.9] * 20, "cycle", 70, id="fast cycle"),
+        pytest.param([9.0] * 20, "cycle", 70, id="steady and without a stop"),
+        pytest.param([30.0] * 20, "train", 70, id="faster, and straight"),
+        pytest.param([60.0] * 20, "train", 70, id="fast train"),
+        pytest.param([200.0] * 20, "fly", 95, id="fly"),
+        pytest.param([200.0] * 4, "train", 0, id="no flight is shorter than 50 km"),
+        pytest.param([3.0] * 2, "run", 60, id="a whole piece shorter than a window"),
     ],
 )
-def test_mode_of_one_leg(speeds_ms, every_ms, mode, sure):
-    (track,), _ = tracks(at_speeds("10:00", *speeds_ms, every_ms=every_ms), MOVING)
+def test_mode_of_one_leg(speeds_ms, mode, sure):
+    (track,), _ = tracks(at_speeds("10:00", *speeds_ms), MOVING)
     (leg,) = track.legs
-    assert (leg.mode, leg.confidence, leg.by_hand, track.mode) == (mode, sure, False, mode)
+    assert (leg.mode, leg.confidence, leg.source, track.mode) == (mode, sure, "rule", mode)
     assert (leg.length_mm, leg.moving_ms) == (track.length_mm, track.moving_ms)
 
 
+def paces(points, breaks=()):
+    return paces_of_points(fixes_and_noise(points, MOVING)[0], set(breaks))
+
+
 def test_legs_tile_the_track():
-    (track,), _ = tracks(at_speeds("10:00", *[1.4] * 12, *[20.0] * 10, *[0.0] * 5, *[20.0] * 3, *[1.4] * 12), MOVING)
-    told = [(leg.mode, (leg.started_ms - at("10:00")) // MINUTE, leg.confidence) for leg in track.legs]
-    assert told == [("walk", 0, 95), ("drive", 12, 80), ("stationary", 22, 95), ("drive", 27, 80), ("walk", 30, 95)]
+    (track,), _ = tracks(at_speeds("10:00", *[1.4] * 12, *[5.0] * 10, *[0.0] * 10, *[5.0] * 4, *[1.4] * 12), MOVING)
+    legs = [(leg.mode, (leg.started_ms - at("10:00")) // MINUTE, leg.confidence) for leg in track.legs]
+    assert legs == [("walk", 0, 95), ("cycle", 12, 70), ("stationary", 22, 95), ("cycle", 32, 70), ("walk", 36, 95)]
     assert track.mode == "walk"
 
 
 def test_a_short_dash_among_walks_is_a_walk():
-    ten_seconds = 10_000
     walk = [1.4] * 60
-    for count, paces in ((11, {"walking"}), (12, {"walking", "riding"})):
-        points = at_speeds("10:00", *walk, *[5.0] * count, *walk, every_ms=ten_seconds)
-        assert set(hop_paces(points, MOVING).values()) == paces
-    points = at_speeds("10:00", *[5.0] * 13, *walk, every_ms=ten_seconds)  # nothing before it
-    assert "riding" in hop_paces(points, MOVING).values()
+    for count, found in ((3, {"walking"}), (6, {"walking", "riding"})):
+        assert set(paces(at_speeds("10:00", *walk, *[6.0] * count, *walk, every_ms=20_000))) == found
+    assert "riding" in paces(at_speeds("10:00", *[6.0] * 5, *walk, every_ms=20_000))  # nothing before it
 
 
-def test_hops_of_breaks_and_of_more_than_an_hour_have_no_pace():
-    points = [fix(at(when), 0) for when in ("10:00", "10:31", "11:31", "12:31:00.001")]
-    assert hop_paces(points, Settings(minutes_between_routes=30)) == {}
-    assert hop_paces(points, Settings(minutes_between_routes=90)) == {0: "still", 1: "still"}
+def test_no_pace_looks_over_a_break_or_a_pause():
+    points = at_speeds("10:00", *[0.0] * 10)
+    assert paces(points) == ["still"] * 11
+    assert paces(points, [0, 1]) == ["none"] * 2 + ["still"] * 9
+    assert paces([points[0], points[1]._replace(pause=1), points[2]._replace(pause=1)]) == ["none"] * 3
+    assert paces([fix(at("10:00")), fix(at("10:31"))]) == ["none"] * 2
+
+
+def test_one_hidden_link_between_walks():
+    walk = at_speeds("10:00", *[1.4] * 10)
+    for minutes, found in ((4, "riding"), (5, "hidden")):
+        later = [
+            point._replace(time_ms=point.time_ms + (9 + minutes) * MINUTE, lon=point.lon + 0.03) for point in walk[1:]
+        ]
+        assert paces([*walk, *later])[11] == found
 
 
 # Edits
@@ -363,8 +374,8 @@ def test_merge_over_a_stay():
     ]
     line = timeline(STOPOVER, Settings(), [said("merge", "08:09", "08:39")])
     assert items(line) == [("T", 0, 49, 50, "start")]
-    assert [leg.mode for leg in line.tracks[0].legs] == ["drive", "stationary", "drive"]
-    assert line.tracks[0].mode == "drive"
+    assert [leg.mode for leg in line.tracks[0].legs] == ["train", "stationary", "train"]
+    assert line.tracks[0].mode == "train"
     split = said("split", "08:20", "08:21")
     assert items(timeline(STOPOVER, Settings(), [split, said("merge", "08:09", "08:39")])) == [
         ("T", 0, 20, 21, "start"),
@@ -393,7 +404,7 @@ def test_merge_over_a_break_of_a_day_at_most():
         assert (len(found), leftover) == (count, 0)
         assert len(tracks(points, Settings())[0]) == 2
         if count == 1:
-            assert [leg.mode for leg in found[0].legs] == ["drive", "walk", "drive"]  # 0.6 m/s, with no pace
+            assert [leg.mode for leg in found[0].legs] == ["walk"]  # a day at 0.6 m/s counts for more than two rides
 
 
 def test_merge_over_a_pause():
@@ -427,18 +438,18 @@ def test_a_merge_does_not_join_stays():
 
 
 def test_mode_by_hand():
-    edits = [said("mode", "08:02", "08:06", "boat"), said("mode", "08:04", "08:05", "train")]
+    edits = [said("mode", "08:02", "08:06", "boat"), said("mode", "08:04", "08:05", "walk")]
     (track,) = timeline(ride("08:00", 10), Settings(), edits).tracks
-    assert [(leg.mode, (leg.ended_ms - at("08:00")) // MINUTE, leg.confidence, leg.by_hand) for leg in track.legs] == [
-        ("drive", 2, 80, False),
-        ("boat", 4, 100, True),
-        ("train", 5, 100, True),
-        ("boat", 6, 100, True),
-        ("drive", 9, 80, False),
+    assert [(leg.mode, (leg.ended_ms - at("08:00")) // MINUTE, leg.confidence, leg.source) for leg in track.legs] == [
+        ("train", 2, 70, "rule"),
+        ("boat", 4, 100, "hand"),
+        ("walk", 5, 100, "hand"),
+        ("boat", 6, 100, "hand"),
+        ("train", 9, 70, "rule"),
     ]
-    assert track.mode == "drive"
+    assert track.mode == "train"
     (track,) = timeline(ride("08:00", 10), Settings(), edits[::-1]).tracks
-    assert [leg.mode for leg in track.legs] == ["drive", "boat", "drive"]
+    assert [leg.mode for leg in track.legs] == ["train", "boat", "train"]
 
 
 # Cutting of paths
