@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 from tests.reference_words import (
@@ -29,7 +30,7 @@ FEW = 5
 def fixes_and_noise(points: Sequence[Point], rules: Settings) -> tuple[list[Fix], dict[Point, str]]:
     """Return the points of one device that are no noise, and the others with the reason."""
     if not rules.noise_filter:
-        return by_the_clock(points), {}
+        return with_pauses(by_the_clock(points), {}), {}
     copies = duplicates(points)
     fixes = by_the_clock([point for point in points if point not in copies])
     coarse = coarse_beside_better(fixes, rules)
@@ -39,7 +40,19 @@ def fixes_and_noise(points: Sequence[Point], rules: Settings) -> tuple[list[Fix]
     noise |= dict.fromkeys((fix.point for fix in coarse), "accuracy")
     noise |= dict.fromkeys((fix.point for fix in replays(left)), "replay")
     noise |= dict.fromkeys((fix.point for fix in spiky), "spike")
-    return [fix for fix in fixes if fix.point not in noise], noise
+    return with_pauses(fixes, noise), noise
+
+
+def with_pauses(fixes: Sequence[Fix], noise: Mapping[Point, str]) -> list[Fix]:
+    """Return the points that are no noise, with the pauses before them and before the noise that they follow."""
+    kept = []
+    paused = False
+    for fix in fixes:
+        paused = paused or fix.point.pause == 1
+        if fix.point not in noise:
+            kept.append(replace(fix, resumes=paused))
+            paused = False
+    return kept
 
 
 # Duplicates

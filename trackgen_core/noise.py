@@ -302,13 +302,16 @@ def _leaps(links: _Links) -> tuple[Mask, IntArray, IntArray]:
     sudden = []
     for step in (-1, 1):
         slowest, goes_on = np.full(len(candidates), np.inf), np.ones(len(candidates), bool)
+        alone = np.zeros(len(candidates), bool)
         for n in range(1, SURROUNDINGS + 1):
             near = candidates + step * n
             goes_on &= (near >= 0) & (near < len(cm))
             goes_on &= links.short[np.where(goes_on, near, 0)]
+            if n == 1:
+                alone = ~goes_on
             there = np.flatnonzero(goes_on)
             slowest[there] = np.minimum(slowest[there], links.kmh(near[there]))
-        sudden.append(candidates[(slowest == np.inf) | (speed > TIMES_FASTER * slowest)])
+        sudden.append(candidates[alone | (speed > TIMES_FASTER * slowest)])
     away, back = sudden
     return fast, away, back
 

@@ -33,7 +33,7 @@ from trackgen_core.noise import DUPLICATE, NOISE_REASONS, find_copies, find_nois
 from trackgen_core.pace import BANDS, find_pace, speed_bands
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
 from trackgen_core.settings import Settings
-from trackgen_core.stays import find_stays, is_silent_stay
+from trackgen_core.stays import find_stays, is_silent_stay, without_vague
 
 MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
 BLOCK_HOURS: Final = 6
@@ -149,8 +149,9 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     kept = np.flatnonzero(~is_noise)
     if not len(kept):
         return Segmented(empty_segments(), noise)
+    resumes = _resumes(device, np.where(reasons == DUPLICATE, 0, points["pause"].to_numpy()), kept)
     labels = _labels(
-        points.iloc[kept], clock_ms[kept], late[kept], positions[:, kept], places[:, kept], settings, edits
+        points.iloc[kept], clock_ms[kept], late[kept], resumes, positions[:, kept], places[:, kept], settings, edits
     )
     emitted = emit[kept]
     labels = _Labels(*(one[emitted] for one in labels))
@@ -185,6 +186,7 @@ def _labels(
     points: pd.DataFrame,
     clock_ms: IntArray,
     late: IntArray,
+    resumes: Mask,
     positions: FloatArray,
     places: IntArray,
     settings: Settings,
@@ -202,7 +204,6 @@ def _labels(
     merged = merged_hops(edits, device, time, time) & (link_ms <= LONGEST_LINK_MS)
     silent = is_silent_stay(link_ms, distances_cm(places[:, :-1], places[:, 1:]), settings)
     starts = (device[1:] != device[:-1]) | ((breaks | silent) & ~merged) | split_hops(edits, device, time, time)
-    resumes = points["pause"].to_numpy() == 1
 
     cells = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy())
     stays = find_stays(len(time), cells, settings)
@@ -224,6 +225,15 @@ def _labels(
         told_by=told_by,
         altitude=_altitudes(clock_ms, places, points["altitude"].to_numpy(), cells, settings),
     )
+
+
+def _resumes(device: IntArray, pause: IntArray, kept: IntArray) -> Mask:
+    """Say before which of the points that are no noise the recording was paused, be it that noise follows the pause."""
+    pauses = np.append(0, np.cumsum(pause))
+    before = np.append(0, kept[:-1] + 1)
+    before = np.maximum(before, np.searchsorted(device, device[kept]))  # the first point of the device at least
+    resumes: Mask = pauses[kept + 1] > pauses[before]
+    return resumes
 
 
 def _altitudes(
@@ -248,9 +258,10 @@ def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Se
     new_hour = np.flatnonzero(continues & (np.diff(hour, prepend=hour[:1]) != 0))
     if not len(new_hour):
         return starts
-    cell = np.searchsorted(cells.first, new_hour, "right") - 1
-    first = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] - AROUND_MS)
-    last = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] + AROUND_MS, "right") - 1
+    middle_ms = cells.clock_ms[np.searchsorted(cells.first, new_hour, "right") - 1]
+    cells = without_vague(cells)
+    first = np.searchsorted(cells.clock_ms, middle_ms - AROUND_MS)
+    last = np.searchsorted(cells.clock_ms, middle_ms + AROUND_MS, "right") - 1
     moves = box_sizes_cm(cells.places, first, last) > 200 * settings.stay_radius_m
     moves |= hour[new_hour] // BLOCK_HOURS != hour[new_hour - 1] // BLOCK_HOURS
     starts[new_hour[moves]] = True
@@ -271,7 +282,7 @@ def _cut(
     starts_here = in_track & labels.starts
     starts_here[1:] |= in_track[1:] & (labels.told_by[1:] != labels.told_by[:-1])
     starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1]) | (local_day[1:] != local_day[:-1])
-    starts_here |= labels.resumes | labels.begins_block | (in_stay & ~labels.continues)
+    starts_here |= (in_track & labels.resumes) | labels.begins_block | (in_stay & ~labels.continues)
     starts_here[1:] |= in_stay[1:] != in_stay[:-1]
     starts_here[0] = True
     first = np.flatnonzero(starts_here)
