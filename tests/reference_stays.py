@@ -99,7 +99,7 @@ def stays_of(given: Given) -> Stays:
     alone = lonely_points(given, silent) - given.taken - of_stays
     of_stays |= alone
     at_rest = (dwelt.at_rest & of_stays) | alone
-    over_nothing = near_links(of_stays)
+    over_nothing = near_links(of_stays) | {n for n in silent if {n, n + 1} & alone and {n, n + 1} <= of_stays}
     joined = same | over_nothing
     for way in brief_ways(given, of_stays, silent):
         of_stays |= set(way)

@@ -31,7 +31,7 @@ USER = "anna"
 DEVICE = "phone"
 ORIGIN = 10.0
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
-BREAKS_ALONE: Mapping[str, Any] = {"noise_filter": False, "stay_minutes": 0}
+BREAKS_ALONE: Mapping[str, Any] = {"noise_filter": False, "stay_minutes": 0, "gap_rule": "fixed"}
 """Settings with which every fix is in a track or left over."""
 
 

@@ -196,7 +196,10 @@ def connect(
     segments = _without_single_rests(segments, one_stay)
     parts = ~same_device | silent | (reason != NO_BREAK)
     in_merge = merged_fixes(edits, device, times[0])
+    were_stays = segments["is_stay"].to_numpy() == 1
     segments = _with_lonely_rests(segments, silent, parts, in_merge)
+    alone = (segments["is_stay"].to_numpy() == 1) & ~were_stays
+    one_stay |= silent & (alone[:-1] | alone[1:])
     cuts = ~same_device | ((reason != NO_BREAK) & ~silent) | split | midnight
     segments, inside = _with_brief_ways(segments, silent, cuts, (ends, starts), link_mm, in_merge, settings)
     is_stay = segments["is_stay"].to_numpy() == 1

@@ -28,6 +28,7 @@ from tests.reference import (
     timeline,
     tracks,
 )
+from tests.reference_words import by_the_clock
 from tests.scenarios import (
     ARRIVALS,
     BREAKS_ALONE,
@@ -297,15 +298,15 @@ def test_a_short_dash_among_walks_is_a_walk():
     walk = [1.4] * 60
     for count, paces in ((11, {"walking"}), (12, {"walking", "riding"})):
         points = at_speeds("10:00", *walk, *[5.0] * count, *walk, every_ms=ten_seconds)
-        assert set(hop_paces(points, MOVING).values()) == paces
+        assert set(hop_paces(by_the_clock(points), MOVING).values()) == paces
     points = at_speeds("10:00", *[5.0] * 13, *walk, every_ms=ten_seconds)  # nothing before it
-    assert "riding" in hop_paces(points, MOVING).values()
+    assert "riding" in hop_paces(by_the_clock(points), MOVING).values()
 
 
 def test_hops_of_breaks_and_of_more_than_an_hour_have_no_pace():
     points = [fix(at(when), 0) for when in ("10:00", "10:31", "11:31", "12:31:00.001")]
-    assert hop_paces(points, Settings(minutes_between_routes=30)) == {}
-    assert hop_paces(points, Settings(minutes_between_routes=90)) == {0: "still", 1: "still"}
+    assert hop_paces(by_the_clock(points), Settings(minutes_between_routes=30)) == {}
+    assert hop_paces(by_the_clock(points), Settings(minutes_between_routes=90)) == {0: "still", 1: "still"}
 
 
 # Edits

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given
 
 from tests.effort import examples
-from tests.reference import Point, Stay, Track, break_between, distinct, half_away, timeline, tracks
+from tests.reference import Point, Stay, Track, breaks_among, distinct, half_away, timeline, tracks
+from tests.reference_words import by_the_clock
 from tests.scenarios import (
     BREAKS_ALONE,
     DAY,
@@ -585,7 +586,7 @@ def test_without_noise_and_stays_only_breaks_count(case):
     sizes = []
     for (user, _), trail in groupby(distinct(points), key=lambda point: (point.user, point.device)):
         fixes = list(trail)
-        starts = [n for n in range(len(fixes)) if n == 0 or break_between(fixes[n - 1], fixes[n], rules[user])]
+        starts = [0, *(n + 1 for n in breaks_among(by_the_clock(fixes), rules[user]))]
         sizes += [b - a for a, b in pairwise([*starts, len(fixes)])]
     assert [track.points for track in line.tracks] == [size for size in sizes if size > 1]
     assert len(line.leftover) == sizes.count(1)
