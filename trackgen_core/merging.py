@@ -268,6 +268,7 @@ def _with_brief_ways(
     radius_cm = settings.stay_radius_m * 100
     way_mm = np.append(0, np.cumsum(segments["length_mm"].to_numpy() + np.append(link_mm, 0)))
     length_mm = way_mm[last] - way_mm[first] + segments["length_mm"].to_numpy()[last]
+    length_mm += np.where(silent[into], 0, link_mm[into]) + np.where(silent[out_of], 0, link_mm[out_of])
     ends, starts = link_ends
     brief = (ended_ms - started_ms <= JOIN_MS) & (length_mm <= 20 * radius_cm)
     brief &= distances_cm(ends[:, into], starts[:, out_of]) <= radius_cm
