@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 from tests.reference_words import (
@@ -29,7 +30,7 @@ FEW = 5
 def fixes_and_noise(points: Sequence[Point], rules: Settings) -> tuple[list[Fix], dict[Point, str]]:
     """Return the points of one device that are no noise, and the others with the reason."""
     if not rules.noise_filter:
-        return by_the_clock(points), {}
+        return with_pauses(by_the_clock(points), {}), {}
     copies = duplicates(points)
     fixes = by_the_clock([point for point in points if point not in copies])
     coarse = coarse_beside_better(fixes, rules)
@@ -39,7 +40,19 @@ def fixes_and_noise(points: Sequence[Point], rules: Settings) -> tuple[list[Fix]
     noise |= dict.fromkeys((fix.point for fix in coarse), "accuracy")
     noise |= dict.fromkeys((fix.point for fix in replays(left)), "replay")
     noise |= dict.fromkeys((fix.point for fix in spiky), "spike")
-    return [fix for fix in fixes if fix.point not in noise], noise
+    return with_pauses(fixes, noise), noise
+
+
+def with_pauses(fixes: Sequence[Fix], noise: Mapping[Point, str]) -> list[Fix]:
+    """Return the points that are no noise, with the pauses before them and before the noise that they follow."""
+    kept = []
+    paused = False
+    for fix in fixes:
+        paused = paused or fix.point.pause == 1
+        if fix.point not in noise:
+            kept.append(replace(fix, resumes=paused))
+            paused = False
+    return kept
 
 
 # Duplicates
@@ -110,7 +123,8 @@ def spikes(fixes: Sequence[Fix]) -> set[Fix]:
         for end in later:
             run = fixes[leap + 1 : end + 1]
             may_be = len(run) <= FEW or (end in long and gap_ms(fixes[leap], fixes[end + 1]) <= 10 * MINUTE_MS)
-            if may_be and is_spike(fixes, leap + 1, end + 1):
+            more = around(fixes, leap, -1, away) + around(fixes, end + 1, 1, back)
+            if may_be and more > max(len(run), 2) and is_spike(fixes, leap + 1, end + 1):
                 found |= set(run)
     return found
 
@@ -123,12 +137,9 @@ def is_too_fast(a: Fix, b: Fix) -> bool:
 
 
 def outward(fixes: Sequence[Fix], n: int, step: int) -> list[Fix]:
-    """Return a point and up to three others before it (`step` -1) or after it, as far as no link takes too long."""
-    found = [fixes[n]]
-    while len(found) <= 3 and 0 <= n + step < len(fixes) and gap_ms(fixes[n], fixes[n + step]) <= LONGEST_LINK_MS:
-        n += step
-        found.append(fixes[n])
-    return found
+    """Return a point and up to three others before it (`step` -1) or after it, at most 30 minutes away."""
+    others = fixes[max(0, n - 3) : n][::-1] if step < 0 else fixes[n + 1 : n + 4]
+    return [fixes[n], *(fix for fix in others if gap_ms(fixes[n], fix) <= LONGEST_LINK_MS)]
 
 
 def slowest(way: Sequence[Fix]) -> float:
@@ -146,8 +157,6 @@ def is_spike(fixes: Sequence[Fix], start: int, stop: int) -> bool:
         return False
     if len(run) > FEW and not all(distance_cm(run[0], fix) <= reach / 2 for fix in run):
         return False
-    if not around(fixes, start - 1, -1) + around(fixes, stop, 1) > len(run):
-        return False
     usual = median(speeds(outward(fixes, start - 1, -1)) + speeds(outward(fixes, stop, 1)))
     return link_kmh(i, run[0]) > 3 * usual and link_kmh(run[-1], j) > 3 * usual
 
@@ -163,21 +172,20 @@ def reach_cm(way: Sequence[Fix]) -> float:
     return min(distance_cm(way[0], way[1]), distance_cm(way[-2], way[-1]))
 
 
-def around(fixes: Sequence[Fix], start: int, step: int) -> int:
-    """Count the points from this one on, before it (`step` -1) or after it."""
+def around(fixes: Sequence[Fix], start: int, step: int, leaps: Sequence[int]) -> int:
+    """Count the points from this one on, before it (`step` -1) or after it, up to one of these links."""
     count, n = 1, start
     while 0 <= n + step < len(fixes):
         a, b = fixes[n], fixes[n + step]
-        too_fast = is_too_fast(b, a) if step < 0 else is_too_fast(a, b)
-        if too_fast or gap_ms(a, b) > LONGEST_LINK_MS or gap_ms(fixes[start], b) > HOUR_MS:
+        if min(n, n + step) in leaps or gap_ms(a, b) > LONGEST_LINK_MS or gap_ms(fixes[start], b) > HOUR_MS:
             break
         count, n = count + 1, n + step
     return count
 
 
 def speeds(way: Sequence[Fix]) -> list[float]:
-    """Return the speeds of those links that take any time and end within 30 minutes."""
-    return [link_kmh(a, b) for a, b in pairwise(way) if gap_ms(a, b) > 0 and gap_ms(way[0], b) <= LONGEST_LINK_MS]
+    """Return the speeds of those links that take any time."""
+    return [link_kmh(a, b) for a, b in pairwise(way) if gap_ms(a, b) > 0]
 
 
 def median(values: Sequence[float]) -> float:

@@ -99,7 +99,7 @@ def stays_of(given: Given) -> Stays:
     alone = lonely_points(given, silent) - given.taken - of_stays
     of_stays |= alone
     at_rest = (dwelt.at_rest & of_stays) | alone
-    over_nothing = near_links(of_stays)
+    over_nothing = near_links(of_stays) - same | {n for n in silent if {n, n + 1} & alone and {n, n + 1} <= of_stays}
     joined = same | over_nothing
     for way in brief_ways(given, of_stays, silent):
         of_stays |= set(way)
@@ -150,7 +150,7 @@ def brief_ways(given: Given, of_stays: Set[int], silent: Set[int]) -> list[list[
             continue
         first = way[0] if into in silent else way[0] - 1
         last = way[-1] if out_of in silent else way[-1] + 1
-        length_mm = sum(link_mm(fixes[a], fixes[b]) for a, b in pairwise(way))
+        length_mm = sum(link_mm(a, b) for a, b in pairwise(fixes[first : last + 1]))
         if (
             fixes[last].time_ms - fixes[first].time_ms <= 10 * MINUTE_MS
             and length_mm <= 20 * given.radius_cm

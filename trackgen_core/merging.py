@@ -225,7 +225,10 @@ def connect(
     segments = _without_single_rests(segments, one_stay)
     parts = ~same_device | silent | (reason != NO_BREAK)
     in_merge = merged_fixes(edits, device, times[0])
+    were_stays = segments["is_stay"].to_numpy() == 1
     segments = _with_lonely_rests(segments, silent, parts, in_merge)
+    alone = (segments["is_stay"].to_numpy() == 1) & ~were_stays
+    one_stay |= silent & (alone[:-1] | alone[1:])
     cuts = ~same_device | ((reason != NO_BREAK) & ~silent) | split | midnight
     segments, inside = _with_brief_ways(segments, silent, cuts, (ends, starts), link_mm, in_merge, settings)
     is_stay = segments["is_stay"].to_numpy() == 1
@@ -299,6 +302,7 @@ def _with_brief_ways(
     radius_cm = settings.stay_radius_m * 100
     way_mm = np.append(0, np.cumsum(segments["length_mm"].to_numpy() + np.append(link_mm, 0)))
     length_mm = way_mm[last] - way_mm[first] + segments["length_mm"].to_numpy()[last]
+    length_mm += np.where(silent[into], 0, link_mm[into]) + np.where(silent[out_of], 0, link_mm[out_of])
     ends, starts = link_ends
     brief = (ended_ms - started_ms <= JOIN_MS) & (length_mm <= 20 * radius_cm)
     brief &= distances_cm(ends[:, into], starts[:, out_of]) <= radius_cm

@@ -34,6 +34,8 @@ RUN_MS: Final = 60 * MS_PER_MINUTE
 """The longest time away that is judged."""
 RUN_POINTS: Final = 5
 """The most points that are noise together wherever they are."""
+FEWEST_AROUND: Final = 3
+"""How many points there have to be around the shortest run."""
 LONG_RUN_MS: Final = 10 * MS_PER_MINUTE
 """The longest time away of more points than that, which have to be at one place."""
 LONG_RUN_LEAPS: Final = 3
@@ -248,10 +250,10 @@ def _turns(links: _Links, entries: IntArray, points: int, far_cm: float) -> tupl
 def _spikes(links: _Links) -> Mask:
     """Find runs that lead away and back too fast."""
     found = np.zeros(len(links), bool)
-    fast, away, back = _leaps(links)
+    away, back = _leaps(links)
     if not len(away):
         return found
-    is_back = np.zeros(len(fast) + RUN_POINTS + 1, bool)
+    is_back = np.zeros(len(links) + RUN_POINTS, bool)
     is_back[back] = True
     pairs = []
     for points in range(1, RUN_POINTS + 1):
@@ -268,7 +270,7 @@ def _spikes(links: _Links) -> Mask:
     many = last - before > RUN_POINTS
     chord = links.distance(before, last + 1)
     turns = links.together(before, last + 1) & (links.clock_ms[last + 1] - links.clock_ms[before] <= RUN_MS)
-    turns &= np.where(many, 2 * chord < reach, chord < reach) & _outnumbered(links, fast, before, last)
+    turns &= np.where(many, 2 * chord < reach, chord < reach) & _outnumbered(links, away, back, before, last)
     before, last, reach, many = before[turns], last[turns], reach[turns], many[turns]
     if not len(before):
         return found
@@ -290,40 +292,48 @@ def _spikes(links: _Links) -> Mask:
     return np.cumsum(change[:-1]) > 0
 
 
-def _leaps(links: _Links) -> tuple[Mask, IntArray, IntArray]:
-    """Return which links are too fast to be believed, and which of these lead suddenly away and suddenly back."""
+def _leaps(links: _Links) -> tuple[IntArray, IntArray]:
+    """Return the links that are too fast to be believed, and lead suddenly away or suddenly back."""
     cm, ms = links.cm, links.ms
     fast = (cm > FAR_CM) & links.short & (cm * 36 > SPIKE_KMH * ms)
     fast |= (cm > NEAR_SPIKE_CM) & (ms <= NEAR_SPIKE_MS) & (cm * 36 > NEAR_SPIKE_KMH * ms)
     candidates = np.flatnonzero(fast)
     if not len(candidates):
-        return fast, candidates, candidates
+        return candidates, candidates
     speed = links.kmh(candidates)
     sudden = []
     for step in (-1, 1):
         slowest, goes_on = np.full(len(candidates), np.inf), np.ones(len(candidates), bool)
+        alone = np.zeros(len(candidates), bool)
         for n in range(1, SURROUNDINGS + 1):
             near = candidates + step * n
             goes_on &= (near >= 0) & (near < len(cm))
-            goes_on &= links.short[np.where(goes_on, near, 0)]
+            inner, outer = (candidates, near) if step < 0 else (candidates + 1, near + 1)
+            outer = np.where(goes_on, outer, inner)
+            goes_on &= np.abs(links.clock_ms[outer] - links.clock_ms[inner]) <= LINK_MS
+            if n == 1:
+                alone = ~goes_on
             there = np.flatnonzero(goes_on)
             slowest[there] = np.minimum(slowest[there], links.kmh(near[there]))
-        sudden.append(candidates[(slowest == np.inf) | (speed > TIMES_FASTER * slowest)])
+        sudden.append(candidates[alone | (speed > TIMES_FASTER * slowest)])
     away, back = sudden
-    return fast, away, back
+    return away, back
 
 
-def _outnumbered(links: _Links, fast: Mask, before: IntArray, last: IntArray) -> Mask:
+def _outnumbered(links: _Links, away: IntArray, back: IntArray, before: IntArray, last: IntArray) -> Mask:
     """Say which runs, after the point `before` to `last`, have more points around them than in them.
 
-    On each side, points count as far as no link is too fast or too long, and at most an hour away.
+    Points count back to a leap away, on to a leap back, as far as no link is too long, and at most an hour away.
     """
-    edges = np.append(0, np.cumsum(fast | ~links.short))
-    first = np.searchsorted(edges, edges[before])
+    ends = np.stack([~links.short, ~links.short])
+    for leaps, end in zip((away, back), ends, strict=True):
+        end[leaps] = True
+    edges_before, edges = np.cumsum(np.pad(ends, ((0, 0), (1, 0))), axis=1)
+    first = np.searchsorted(edges_before, edges_before[before])
     first = np.maximum(first, np.searchsorted(links.clock_ms, links.clock_ms[before] - RUN_MS))
     behind = np.searchsorted(edges, edges[last + 1], "right") - 1
     behind = np.minimum(behind, np.searchsorted(links.clock_ms, links.clock_ms[last + 1] + RUN_MS, "right") - 1)
-    outnumbered: Mask = (before - first + 1) + (behind - last) > last - before
+    outnumbered: Mask = (before - first + 1) + (behind - last) > np.maximum(last - before, FEWEST_AROUND - 1)
     return outnumbered
 
 

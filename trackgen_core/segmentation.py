@@ -36,7 +36,7 @@ from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
 from trackgen_core.sea import is_sea
 from trackgen_core.settings import Settings
 from trackgen_core.speeds import BANDS, FINE_MS, find_links, pace_bands
-from trackgen_core.stays import find_stays, is_silent_stay
+from trackgen_core.stays import find_stays, is_silent_stay, without_vague
 
 MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
 BLOCK_HOURS: Final = 6
@@ -164,8 +164,9 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     kept = np.flatnonzero(~is_noise)
     if not len(kept):
         return Segmented(empty_segments(), noise)
+    resumes = _resumes(device, np.where(reasons == DUPLICATE, 0, points["pause"].to_numpy()), kept)
     labels = _labels(
-        points.iloc[kept], clock_ms[kept], late[kept], positions[:, kept], places[:, kept], settings, edits
+        points.iloc[kept], clock_ms[kept], late[kept], resumes, positions[:, kept], places[:, kept], settings, edits
     )
     emitted = emit[kept]
     labels = _Labels(*(one[emitted] for one in labels))
@@ -203,6 +204,7 @@ def _labels(
     points: pd.DataFrame,
     clock_ms: IntArray,
     late: IntArray,
+    resumes: Mask,
     positions: FloatArray,
     places: IntArray,
     settings: Settings,
@@ -217,7 +219,6 @@ def _labels(
     fine = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy(), FINE_MS)
     ms = np.append(DEVICE_JUMP_MS, link_ms)  # as the first point of any other device
     links = find_links(cells, fine, ms, np.append(0, link_mm), smooth=smooth)
-    resumes = points["pause"].to_numpy() == 1
     pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1] | resumes[cells.first[1:]])
     told_by = np.repeat(pace, cells.last - cells.first + 1) | points["activity"].to_numpy() << PACE_BITS
     by_hand = modes_by_hand(edits, device, time)
@@ -259,6 +260,15 @@ def _at_sea(points: pd.DataFrame, cells: Cells, pace: npt.NDArray[np.int8]) -> M
     return np.repeat(at_sea, cells.last - cells.first + 1)
 
 
+def _resumes(device: IntArray, pause: IntArray, kept: IntArray) -> Mask:
+    """Say before which of the points that are no noise the recording was paused, be it that noise follows the pause."""
+    pauses = np.append(0, np.cumsum(pause))
+    before = np.append(0, kept[:-1] + 1)
+    before = np.maximum(before, np.searchsorted(device, device[kept]))  # the first point of the device at least
+    resumes: Mask = pauses[kept + 1] > pauses[before]
+    return resumes
+
+
 def _altitudes(
     clock_ms: IntArray, places: IntArray, altitude: FloatArray, cells: Cells, settings: Settings
 ) -> FloatArray:
@@ -281,9 +291,10 @@ def _block_starts(time_ms: IntArray, cells: Cells, continues: Mask, settings: Se
     new_hour = np.flatnonzero(continues & (np.diff(hour, prepend=hour[:1]) != 0))
     if not len(new_hour):
         return starts
-    cell = np.searchsorted(cells.first, new_hour, "right") - 1
-    first = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] - AROUND_MS)
-    last = np.searchsorted(cells.clock_ms, cells.clock_ms[cell] + AROUND_MS, "right") - 1
+    middle_ms = cells.clock_ms[np.searchsorted(cells.first, new_hour, "right") - 1]
+    cells = without_vague(cells)
+    first = np.searchsorted(cells.clock_ms, middle_ms - AROUND_MS)
+    last = np.searchsorted(cells.clock_ms, middle_ms + AROUND_MS, "right") - 1
     moves = box_sizes_cm(cells.places, first, last) > 200 * settings.stay_radius_m
     moves |= hour[new_hour] // BLOCK_HOURS != hour[new_hour - 1] // BLOCK_HOURS
     starts[new_hour[moves]] = True
@@ -304,7 +315,7 @@ def _cut(
     starts_here = in_track & labels.starts
     starts_here[1:] |= in_track[1:] & (labels.told_by[1:] != labels.told_by[:-1])
     starts_here[1:] |= (device[1:] != device[:-1]) | (day[1:] != day[:-1]) | (local_day[1:] != local_day[:-1])
-    starts_here |= labels.resumes | labels.begins_block | (in_stay & ~labels.continues)
+    starts_here |= (in_track & labels.resumes) | labels.begins_block | (in_stay & ~labels.continues)
     starts_here[1:] |= in_stay[1:] != in_stay[:-1]
     starts_here[0] = True
     first = np.flatnonzero(starts_here)

@@ -64,7 +64,7 @@ def find_stays(points: int, cells: Cells, settings: Settings) -> Stays:
     if not settings.stay_minutes or len(cells.first) < 2:
         return nowhere
     stay_ms, radius_cm = settings.stay_minutes * MS_PER_MINUTE, settings.stay_radius_m * 100
-    cells = cells.take(np.flatnonzero(cells.accuracy_cm <= VAGUE_CM))
+    cells = without_vague(cells)
     moving_ms = _moving_ms(cells)
     settled = np.flatnonzero(~_away(cells, radius_cm))
     cells = cells.take(settled)
@@ -81,6 +81,11 @@ def find_stays(points: int, cells: Cells, settings: Settings) -> Stays:
     return Stays(np.where(inside, np.cumsum(starts) - 1, -1), at_rest)
 
 
+def without_vague(cells: Cells) -> Cells:
+    """Return the cells that say where the device was."""
+    return cells.take(np.flatnonzero(cells.accuracy_cm <= VAGUE_CM))
+
+
 def is_silent_stay(link_ms: IntArray, link_cm: FloatArray, settings: Settings) -> Mask:
     """Say which links are stays of a silent device: it was found near where it was, after a long time.
 
@@ -93,7 +98,7 @@ def is_silent_stay(link_ms: IntArray, link_cm: FloatArray, settings: Settings) -
     settings : Settings
         `stay_minutes` and `silent_stay_m`.
     """
-    if not settings.stay_minutes:
+    if not settings.stay_minutes or not settings.silent_stay_m:
         return np.zeros(len(link_ms), bool)
     near = link_cm <= settings.silent_stay_m * 100
     silent: Mask = (link_ms > SILENCE_MS) & (link_ms <= LONGEST_SILENCE_MS) & near

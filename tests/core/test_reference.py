@@ -134,8 +134,8 @@ def test_negative_zero_is_zero():
 
 
 def test_settings_are_per_user_with_defaults():
-    points = [point._replace(user=user) for user in ("anna", "bob") for point in pairs(gap_ms=20 * 60_000)]
-    found, leftover = tracks(points, {"bob": Settings(minutes_between_routes=10)})
+    points = [point._replace(user=user) for user in ("anna", "bob") for point in pairs(gap_ms=20 * 60_000, hop_m=600)]
+    found, leftover = tracks(points, {"bob": Settings(minutes_between_routes=10, gap_rule="fixed")})
     assert [(track.user, track.points) for track in found] == [("anna", 4), ("bob", 2), ("bob", 2)]
     assert leftover == 0
 
@@ -182,12 +182,12 @@ def test_speed():
 def test_elevation():
     altitudes = [None, 100.0, 99.875, None, 100.125, None, -0.125]
     points = [fix(i * 1000, i, altitude=altitude) for i, altitude in enumerate(altitudes)]
-    (track,), _ = tracks(points, Settings(climb_threshold_m=0))
+    (track,), _ = tracks(points, Settings(noise_filter=False, climb_threshold_m=0))
     # in cm: 10000, 9988 (9987.5), 10013 (10012.5), -13 (-12.5)
     assert track.elevation_gain_cm == 25
     assert track.elevation_loss_cm == 12 + 10_026
     assert (track.elevation_min_cm, track.elevation_max_cm) == (-13, 10_013)
-    (track,), _ = tracks(points, Settings())
+    (track,), _ = tracks(points, Settings(noise_filter=False))
     assert (track.elevation_gain_cm, track.elevation_loss_cm) == (0, 10_026)
 
 

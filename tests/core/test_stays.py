@@ -1,4 +1,4 @@
-"""Noise and stays: the scenarios, and histories made of rests, journeys and everything that goes wrong on the way."""
+"""Noise and stays: the scenarios, and histories made of stays, journeys and everything that goes wrong on the way."""
 
 from __future__ import annotations
 
