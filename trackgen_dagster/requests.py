@@ -28,6 +28,9 @@ MOST_RANGES: Final = 12
 """Ranges of days that one session works on at most. Days in between that need no work are then verified along with the
 others, which costs milliseconds a day; a run costs about a second."""
 
+QUIET: Final[Mapping[str, Any]] = {"loggers": {"console": {}}}
+"""What lets a run write to the console by our logger; Dagster's own would write every event."""
+
 BETWEEN_RUNS: Final = timedelta(minutes=1)
 """The next run of a session, or the next attempt, is created within this time."""
 
@@ -131,7 +134,7 @@ def run_config(users: Collection[str], *, only_dirty: bool, workers: int = 0) ->
     # Of more users than a tag can name, the run does what is listed.
     named = list(users) if len(users) <= tags.MOST_USERS or not only_dirty else []
     config = {"config": {"users": named, "only_dirty": only_dirty, "workers": workers}}
-    return {"ops": dict.fromkeys(STAGES, config)}
+    return {"ops": dict.fromkeys(STAGES, config), **QUIET}
 
 
 # What is under way ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_dagster import tags
 from trackgen_dagster.jobs import cleanup, dawarich, generate
 from trackgen_dagster.partitions import FIRST_DAY
-from trackgen_dagster.requests import DayRange, Request, changes, new_session, uncovered, under_way, wanted
+from trackgen_dagster.requests import QUIET, DayRange, Request, changes, new_session, uncovered, under_way, wanted
 from trackgen_dagster.resources import TrackStore
 
 EVERY_FOUR_HOURS: Final = "0 */4 * * *"
@@ -52,6 +52,7 @@ def daily(context: dg.ScheduleEvaluationContext, database: TrackStore) -> Iterat
 cleaning = dg.ScheduleDefinition(
     name="cleaning",
     job=cleanup,
+    run_config=QUIET,
     cron_schedule="30 3 * * *",
     execution_timezone="UTC",
     default_status=RUNNING,
@@ -71,7 +72,7 @@ def mirroring(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipR
     latest = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=dawarich.name), limit=1)), None)
     if latest and not latest.dagster_run.is_finished:
         return dg.SkipReason(f"Run {latest.dagster_run.run_id} is under way.")
-    return dg.RunRequest(tags={tags.PRIORITY: "30"})
+    return dg.RunRequest(run_config=QUIET, tags={tags.PRIORITY: "30"})
 
 
 SCHEDULES: Final[Sequence[dg.ScheduleDefinition]] = (daily, cleaning, mirroring)

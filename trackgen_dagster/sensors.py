@@ -28,6 +28,7 @@ from trackgen_dagster.instance import fail_abandoned_runs, pid_of, works
 from trackgen_dagster.jobs import generate, inbox
 from trackgen_dagster.requests import (
     MOST_RANGES,
+    QUIET,
     changes,
     earlier_runs,
     goes_last,
@@ -160,7 +161,7 @@ def drop_folder(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest |
     elif earlier is None or (latest and not latest.dagster_run.is_success and rests(latest, 1)):
         yield dg.SkipReason(f"The last import left {counted(len(files), 'file')} in the inbox; it is tried again soon.")
     else:
-        yield dg.RunRequest(f"{what}/{earlier}", tags={tags.KEY: what, tags.PRIORITY: "30"})
+        yield dg.RunRequest(f"{what}/{earlier}", QUIET, tags={tags.KEY: what, tags.PRIORITY: "30"})
 
 
 @dg.sensor(

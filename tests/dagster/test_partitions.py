@@ -87,6 +87,7 @@ def test_older_points_move_the_partitions_of_a_running_ui_and_get_their_tracks(t
         ride(store, [-800])
         wait_for("partitions of older points", lambda: shown() == month_of(FIRST - 800), 60)
         wait_for("their tracks", lambda: len(world.tracks(store)) == 2, 180)
+        assert " - DEBUG - " not in (tmp_path / "err").read_text() + (tmp_path / "out").read_text()
     store.database.close()
     assert key_of(FIRST - 800) in trackgen(tmp_path, "tracks", "list")
 
