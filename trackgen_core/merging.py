@@ -253,7 +253,7 @@ def connect(
         np.append(none, np.where(paused, 0, link_ms)),
         np.append(none, np.where(known, after["link_band"].to_numpy(), speed_bands(link_ms, link_mm))),
         np.append(none, np.where(known, after["link_straight"].to_numpy(), 0)),
-        np.append(none, np.where(known, after["link_traits"].to_numpy(), 0)),
+        np.append(none, after["link_traits"].to_numpy()),
         np.full(len(reason), settings.climb_threshold_cm),
         np.full(len(reason), mode_bits(settings.unused_modes)),
         np.append(none != 0, paused),
@@ -276,7 +276,7 @@ def _with_brief_ways(
 
     A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between
     segments: is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and
-    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
+    after, in cm, and `merged` says which segments are in no stay. Returns the segments, and where a stay goes on so.
     """
     inside = np.zeros(len(silent), bool)
     is_stay = segments["is_stay"].to_numpy() == 1
@@ -639,7 +639,7 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     Returns
     -------
     DataFrame
-        `chain`, the time of all links in `ms`, and the columns of `LEG_DTYPES` without `track_id`, in the order of time.
+        `chain`, `ms` (the time of all links), and the columns of `LEG_DTYPES` without `track_id`, in the order of time.
     """
     before_ms = np.append(0, segments["last_ms"].to_numpy()[:-1])[: len(segments)]
     joined = seams.reason == NO_BREAK
@@ -659,12 +659,18 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     stretches["mode"], stretches["source"] = told.mode, told.source
     stretches["ms"] = band_ms.sum(axis=1)
     stretches["leg"] = _leg_numbers(stretches)
-    legs = _sums(stretches, ["chain", "leg"])
     # A leg has the mode of its stretches that are one; others, too short for a leg, have been put to them.
     own = stretches.groupby(["chain", "leg", "mode", "source"], sort=False)["ms"].sum().reset_index()
     own = own.sort_values(["chain", "leg", "ms"], ascending=[True, True, False], kind="stable")
     own = own.drop_duplicates(["chain", "leg"])
-    mode, source = own["mode"].to_numpy(), own["source"].to_numpy()
+    chain = own["chain"].to_numpy()
+    names = np.stack([chain, own["mode"].to_numpy(), own["source"].to_numpy()])
+    begins = np.append(True, (names[:, 1:] != names[:, :-1]).any(axis=0))[: len(own)]
+    number = np.cumsum(begins) - 1
+    of_stretch = np.cumsum((stretches[["chain", "leg"]].diff() != 0).any(axis=1).to_numpy()) - 1
+    legs = _sums(stretches.assign(leg=number[of_stretch]), ["chain", "leg"])
+    legs["leg"] -= legs.groupby("chain")["leg"].transform("first")
+    mode, source = names[1:, begins]
     certain = confidence(mode, legs[list(BAND_COLUMNS)].to_numpy())
     certain = np.where(source == HAND, 100, np.where(source == FILE, np.maximum(certain, FILE_CONFIDENCE), certain))
     legs = legs.assign(

@@ -15,7 +15,7 @@ from trackgen_core.altitudes import clean_altitudes
 from trackgen_core.breaks import LONGEST_LINK_MS, NO_BREAK, break_reasons, intervals_ms
 from trackgen_core.cells import SILENCE_MS, Cells, make_cells
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
-from trackgen_core.clock import late_ms, rule_clock
+from trackgen_core.clock import DEVICE_JUMP_MS, late_ms, rule_clock
 from trackgen_core.digests import bits, mixed
 from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
 from trackgen_core.geodesy import (
@@ -214,7 +214,8 @@ def _labels(
     breaks = _breaks(clock_ms, link_ms, link_mm, settings)
     smooth = settings.length_smoothing == "on"
     fine = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy(), FINE_MS)
-    links = find_links(cells, fine, np.append(0, link_ms), np.append(0, link_mm), smooth=smooth)
+    into_ms = np.append(DEVICE_JUMP_MS, link_ms)
+    links = find_links(cells, fine, into_ms, np.append(0, link_mm), smooth=smooth)
     resumes = points["pause"].to_numpy() == 1
     pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1] | resumes[cells.first[1:]])
     told_by = np.repeat(pace, cells.last - cells.first + 1) | points["activity"].to_numpy() << PACE_BITS
@@ -232,7 +233,7 @@ def _labels(
     return _Labels(
         number=np.arange(len(time)),
         late_ms=late,
-        link_ms=np.append(0, link_ms),
+        link_ms=into_ms,
         link_mm=links.mm,
         band=links.band,
         straight=links.straight,
@@ -308,6 +309,9 @@ def _cut(
     first = np.flatnonzero(starts_here)
     last = np.append(first[1:], len(time)) - 1
 
+    # What is before a long link, or the first point of a device, may not have been read.
+    unknown = labels.link_ms > SILENCE_MS
+    link_mm, band = np.where(unknown, -1, labels.link_mm), np.where(unknown, 0, labels.band)
     goes_on = ~starts_here & in_track  # the link into a segment is not part of it
     own_ms = np.where(goes_on, labels.link_ms, 0)
     row = np.repeat(np.arange(len(first)), np.diff(first, append=len(time)))
@@ -325,7 +329,7 @@ def _cut(
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
-    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, labels.link_mm)
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm)
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -348,8 +352,8 @@ def _cut(
             "points": last - first + 1,
             "length_mm": np.add.reduceat(np.where(goes_on, labels.link_mm, 0), first),
             "told_by": labels.told_by[first],
-            "link_mm": np.where(labels.link_ms[first] > SILENCE_MS, -1, labels.link_mm[first]),
-            "link_band": labels.band[first],
+            "link_mm": link_mm[first],
+            "link_band": band[first],
             "link_straight": labels.straight[first],
             "link_traits": labels.traits[first],
             "unsteady_ms": np.add.reduceat(np.where(labels.traits & UNSTEADY, own_ms, 0), first),
