@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
@@ -16,8 +17,11 @@ from tests import reference, strategies, world
 from tests.effort import examples
 from tests.reference import Point, Track
 from tests.strategies_of_motion import journeys, modes_by_hand, plain_settings, usual_settings
+from trackgen_core.cells import make_cells
+from trackgen_core.clock import DEVICE_JUMP_MS
 from trackgen_core.legs import CYCLE, DRIVE, TRAIN, WALK, without_short_legs
 from trackgen_core.settings import Settings
+from trackgen_core.speeds import PACE_MS, STRAIGHT_MS, find_chords
 from trackgen_core.verification import wrong_tracks
 
 START_MS = 1_709_287_200_000
@@ -87,16 +91,21 @@ def test_a_point_alone_has_no_legs() -> None:
     assert world.whole(every(1, 1, 0), Settings(stay_minutes=0)).tracks == []
 
 
-def test_the_last_points_are_the_same_before_another_device(tmp_path: Path) -> None:
-    """The last links have no chord of their own, whatever comes after them."""
-    slows_down = [point._replace(lon=10 + 0.001 * n**0.5) for n, point in enumerate(every(10, 40, 0))]
-    points = [*slows_down, *every(10, 40, 50, "watch")]
-    store = world.open_store(tmp_path)
-    world.add(store, points)
-    world.generate(store)
-    together = motion(world.tracks(store))
-    alone = [motion(world.whole(one, Settings()).tracks) for one in (points[:40], points[40:])]
-    assert together == [*alone[0], *alone[1]] == motion(reference.tracks(points, Settings())[0])
+def test_chords_at_the_end_of_a_device_do_not_depend_on_what_follows() -> None:
+    time_ms = START_MS + np.arange(40) * 10_000
+    places = np.stack([np.arange(40) * 1000, np.zeros(40, int), np.zeros(40, int)])
+    unknown = np.full(40, np.nan)
+    alone = make_cells(np.zeros(40, int), time_ms, time_ms - START_MS, places, unknown)
+    both = make_cells(
+        np.repeat([0, 1], 40),
+        np.tile(time_ms, 2),
+        np.append(time_ms - START_MS, time_ms - START_MS + DEVICE_JUMP_MS),
+        np.tile(places, 2),
+        np.tile(unknown, 2),
+    )
+    for reach_ms in (PACE_MS, STRAIGHT_MS):
+        one, other = find_chords(alone, reach_ms), find_chords(both, reach_ms)
+        assert one.last.tolist() == other.last[: len(one.last)].tolist()
 
 
 def test_links_of_some_millimetres_are_the_same_beside_a_watch(tmp_path: Path) -> None:
@@ -138,7 +147,7 @@ def test_a_pause_is_no_time_of_a_leg() -> None:
         moved = [p._replace(time_ms=p.time_ms + int(minutes * 60_000), lon=p.lon + degrees) for p in points]
         return [moved[0]._replace(pause=1), *moved[1:]]
 
-    points = [*ride, *later(walk[:24], 30, 0.03), *later(again, 33, 0.04)]
+    points = [*ride, *later(walk[:24], 30, 0.02673), *later(again, 33, 0.02818)]
     (track,) = world.whole(points, Settings(stay_minutes=0)).tracks
     assert [track] == reference.tracks(points, Settings(stay_minutes=0))[0]
     assert [leg.mode for leg in track.legs] == ["cycle"]
