@@ -192,42 +192,52 @@ def legs_of(
 ) -> tuple[tuple[Leg, ...], str]:
     """Tile a track by legs, and return them with its mode."""
     stretches = stretches_of(run, paces, links)
-    names = [named(stretch, unused) for stretch in stretches]
-    parts = [[n] for n in range(len(stretches))]
+    parts = united([(named(stretch, unused), [stretch]) for stretch in stretches])
+    while short := [n for n in range(len(parts)) if is_no_leg(parts, n)]:
+        n = min(short, key=lambda n: part_ms(parts[n]))  # the first of equals
+        if n == 0:
+            parts = united([(parts[1][0], parts[0][1] + parts[1][1]), *parts[2:]])
+        else:
+            name, before = parts[n - 1]
+            parts = united([*parts[: n - 1], (name, before + parts[n][1]), *parts[n + 1 :]])
+    parts = united([(main_name(part, unused), part) for _, part in parts])
+    legs = tuple(make_leg(name, part, run) for name, part in parts)
+    return legs, mode_of([leg.mode for leg in legs], [part_ms(part) for part in parts])
 
-    def name_of(part: Sequence[int]) -> Named:
-        by_name: dict[Named, int] = {}
-        for n in part:
-            by_name[names[n]] = by_name.get(names[n], 0) + stretches[n].ms()
-        return max(by_name, key=lambda name: by_name[name])  # the first of equals
 
-    def all_ms(part: Sequence[int]) -> int:
-        return sum(stretches[n].ms() for n in part)
+Part = tuple[Named, list[Stretch]]
 
-    def is_none(n: int) -> bool:
-        """Tell whether this part is no leg of its own."""
-        name = name_of(parts[n])
-        beside = [name_of(parts[m]) for m in (n - 1, n + 1) if 0 <= m < len(parts)]
-        if name.source == "hand" or all(other.source == "hand" for other in beside):
-            return False
-        if len(beside) == 1:
-            return all_ms(parts[n]) < MINUTE_MS
-        return beside[0] == beside[1] and all_ms(parts[n]) < SHORTEST_MINUTES[name.mode] * MINUTE_MS
 
-    def united(some: Sequence[list[int]]) -> list[list[int]]:
-        """Unite parts that follow one another and have the same name, until there are none."""
-        for n in range(1, len(some)):
-            if name_of(some[n - 1]) == name_of(some[n]):
-                return united([*some[: n - 1], some[n - 1] + some[n], *some[n + 1 :]])
-        return list(some)
+def part_ms(part: Part) -> int:
+    return sum(stretch.ms() for stretch in part[1])
 
-    parts = united(parts)
-    while no_legs := [n for n in range(len(parts)) if is_none(n)]:
-        n = min(no_legs, key=lambda n: all_ms(parts[n]))  # the first of equals
-        a = max(n - 1, 0)
-        parts = united([*parts[:a], parts[a] + parts[a + 1], *parts[a + 2 :]])
-    legs = tuple(make_leg(name_of(part), [stretches[n] for n in part], run) for part in parts)
-    return legs, mode_of([leg.mode for leg in legs], [all_ms(part) for part in parts])
+
+def united(parts: Sequence[Part]) -> list[Part]:
+    """Unite parts that follow one another and have the same name."""
+    return [
+        (name, [stretch for _, stretches in group for stretch in stretches])
+        for name, group in groupby(parts, key=lambda part: part[0])
+    ]
+
+
+def is_no_leg(parts: Sequence[Part], n: int) -> bool:
+    """Tell whether a part is too short for a leg of its own."""
+    name = parts[n][0]
+    beside = [parts[m][0] for m in (n - 1, n + 1) if 0 <= m < len(parts)]
+    if name.source == "hand" or all(other.source == "hand" for other in beside):
+        return False
+    if len(beside) == 1:
+        return part_ms(parts[n]) < MINUTE_MS
+    return beside[0] == beside[1] and part_ms(parts[n]) < SHORTEST_MINUTES[name.mode] * MINUTE_MS
+
+
+def main_name(stretches: Sequence[Stretch], unused: Sequence[str]) -> Named:
+    """Return the mode and source with the most time."""
+    by_name: dict[Named, int] = {}
+    for stretch in stretches:
+        name = named(stretch, unused)
+        by_name[name] = by_name.get(name, 0) + stretch.ms()
+    return max(by_name, key=lambda name: by_name[name])  # the first of equals
 
 
 def make_leg(name: Named, stretches: Sequence[Stretch], run: Sequence[Fix]) -> Leg:

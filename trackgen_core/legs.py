@@ -220,58 +220,42 @@ def without_short_legs(mode: list[int], source: list[int], ms: list[int]) -> lis
     Notes
     -----
     Stretches of one mode and source that follow one another are a leg. Then the shortest leg that is none, the first of
-    equals, becomes a part of the one before it (the first leg of the one after it), and so on. A leg has the mode and
-    source that took most of its time. What somebody set by hand stays.
+    equals, becomes a part of the one before it (the first leg of the one after it), and so on. What somebody set by
+    hand stays.
     """
-    legs: list[_Leg] = []
+    legs: list[list[int]] = []  # mode, source, ms, stretches
     for one, where, time in zip(mode, source, ms, strict=True):
-        _append(legs, _Leg(1, {(one, where): time}))
+        _append(legs, [one, where, time, 1])
     while len(legs) > 1:
         short = [n for n in range(len(legs)) if _is_no_leg(legs, n)]
         if not short:
             break
-        n = max(min(short, key=lambda n: legs[n].ms), 1)
-        rest = legs[n + 1 :]
-        both, legs = _joined(legs[n - 1], legs[n]), legs[: n - 1]
-        for leg in (both, *rest):
+        n = min(short, key=lambda n: legs[n][2])
+        into = legs[n - 1 if n else 1]
+        into[2:] = [into[2] + legs[n][2], into[3] + legs[n][3]]
+        del legs[n]
+        rest, legs = legs, []
+        for leg in rest:
             _append(legs, leg)
-    return [number for number, leg in enumerate(legs) for _ in range(leg.stretches)]
+    return [number for number, leg in enumerate(legs) for _ in range(leg[3])]
 
 
-class _Leg(NamedTuple):
-    stretches: int
-    times_ms: dict[tuple[int, int], int]
-    """The time by mode and source, in the order in which they came."""
-
-    @property
-    def ms(self) -> int:
-        return sum(self.times_ms.values())
-
-    @property
-    def name(self) -> tuple[int, int]:
-        return max(self.times_ms, key=self.times_ms.__getitem__)
+def _append(legs: list[list[int]], leg: list[int]) -> None:
+    if legs and legs[-1][:2] == leg[:2]:
+        legs[-1][2:] = [legs[-1][2] + leg[2], legs[-1][3] + leg[3]]
+    else:
+        legs.append(list(leg))
 
 
-def _joined(a: _Leg, b: _Leg) -> _Leg:
-    names = [*a.times_ms, *(name for name in b.times_ms if name not in a.times_ms)]
-    return _Leg(a.stretches + b.stretches, {name: a.times_ms.get(name, 0) + b.times_ms.get(name, 0) for name in names})
-
-
-def _append(legs: list[_Leg], leg: _Leg) -> None:
-    if legs and legs[-1].name == leg.name:
-        leg = _joined(legs.pop(), leg)
-    legs.append(leg)
-
-
-def _is_no_leg(legs: list[_Leg], n: int) -> bool:
-    mode, source = legs[n].name
-    around = [legs[k].name for k in (n - 1, n + 1) if 0 <= k < len(legs)]
-    if source == HAND or all(where == HAND for _, where in around):
+def _is_no_leg(legs: list[list[int]], n: int) -> bool:
+    mode, source, ms, _ = legs[n]
+    around = [legs[k] for k in (n - 1, n + 1) if 0 <= k < len(legs)]
+    if source == HAND or all(leg[1] == HAND for leg in around):
         return False
     if len(around) == 1:
-        return legs[n].ms < END_MS
+        return ms < END_MS
     shortest_ms = ABOARD_MS if around[0][0] == BOAT else SHORTEST_MS[mode]
-    return around[0] == around[1] and legs[n].ms < shortest_ms
+    return around[0][:2] == around[1][:2] and ms < shortest_ms
 
 
 def main_modes(legs: pd.DataFrame) -> pd.Series:

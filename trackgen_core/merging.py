@@ -256,7 +256,7 @@ def connect(
         np.append(none, np.where(paused, 0, link_ms)),
         np.append(none, np.where(known, after["link_band"].to_numpy(), speed_bands(link_ms, link_mm))),
         np.append(none, np.where(known, after["link_straight"].to_numpy(), 0)),
-        np.append(none, np.where(known, after["link_traits"].to_numpy(), 0)),
+        np.append(none, after["link_traits"].to_numpy()),
         np.full(len(reason), settings.climb_threshold_cm),
         np.full(len(reason), mode_bits(settings.unused_modes)),
         np.append(none != 0, paused),
@@ -664,12 +664,18 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     stretches["mode"], stretches["source"] = told.mode, told.source
     stretches["ms"] = band_ms.sum(axis=1)
     stretches["leg"] = _leg_numbers(stretches)
-    legs = _sums(stretches, ["chain", "leg"])
     # A leg has the mode of its stretches that are one; others, too short for a leg, have been put to them.
     own = stretches.groupby(["chain", "leg", "mode", "source"], sort=False)["ms"].sum().reset_index()
     own = own.sort_values(["chain", "leg", "ms"], ascending=[True, True, False], kind="stable")
     own = own.drop_duplicates(["chain", "leg"])
-    mode, source = own["mode"].to_numpy(), own["source"].to_numpy()
+    chain = own["chain"].to_numpy()
+    names = np.stack([chain, own["mode"].to_numpy(), own["source"].to_numpy()])
+    begins = np.append(True, (names[:, 1:] != names[:, :-1]).any(axis=0))[: len(own)]
+    number = np.cumsum(begins) - 1
+    of_stretch = np.cumsum((stretches[["chain", "leg"]].diff() != 0).any(axis=1).to_numpy()) - 1
+    legs = _sums(stretches.assign(leg=number[of_stretch]), ["chain", "leg"])
+    legs["leg"] -= legs.groupby("chain")["leg"].transform("first")
+    mode, source = names[1:, begins]
     certain = confidence(mode, legs[list(BAND_COLUMNS)].to_numpy())
     certain = np.where(source == HAND, 100, np.where(source == FILE, np.maximum(certain, FILE_CONFIDENCE), certain))
     legs = legs.assign(

@@ -321,6 +321,9 @@ def _cut(
     first = np.flatnonzero(starts_here)
     last = np.append(first[1:], len(time)) - 1
 
+    # What is before a long link, or the first point of a device, may not have been read.
+    unknown = labels.link_ms > SILENCE_MS
+    link_mm, band = np.where(unknown, -1, labels.link_mm), np.where(unknown, 0, labels.band)
     goes_on = ~starts_here & in_track  # the link into a segment is not part of it
     own_ms = np.where(goes_on, labels.link_ms, 0)
     row = np.repeat(np.arange(len(first)), np.diff(first, append=len(time)))
@@ -338,8 +341,6 @@ def _cut(
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
-    near = labels.link_ms <= SILENCE_MS  # the point before a longer link may not have been read
-    link_mm = np.where(near, labels.link_mm, -1)
     digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm)
     segments = pd.DataFrame(
         {
@@ -364,9 +365,9 @@ def _cut(
             "length_mm": np.add.reduceat(np.where(goes_on, labels.link_mm, 0), first),
             "told_by": labels.told_by[first],
             "link_mm": link_mm[first],
-            "link_band": np.where(near, labels.band, 0)[first],
-            "link_straight": np.where(near, labels.straight, 0)[first],
-            "link_traits": np.where(near, labels.traits, 0)[first],
+            "link_band": band[first],
+            "link_straight": labels.straight[first],
+            "link_traits": labels.traits[first],
             "unsteady_ms": np.add.reduceat(np.where(labels.traits & UNSTEADY, own_ms, 0), first),
             "straight_sum": np.add.reduceat(labels.straight * own_ms, first),
             "sea_ms": np.add.reduceat(np.where(labels.traits & AT_SEA, own_ms, 0), first),

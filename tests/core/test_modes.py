@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from random import Random
 
 import pandas as pd
@@ -31,7 +32,8 @@ class Traveller:
         self.see()
 
     def see(self, noise_m: float = 0) -> None:
-        east, north = self.random.gauss(0, noise_m), self.random.gauss(0, noise_m)
+        """Measure the place, so far off (root mean square)."""
+        east, north = (self.random.gauss(0, noise_m / sqrt(2)) for _ in range(2))
         lon, lat, _ = WGS84.fwd(self.lon, self.lat, 90, east)
         lon, lat, _ = WGS84.fwd(lon, lat, 0, north)
         self.points.append(Point("anna", "phone", int(self.time_s * 1000), lon, lat, activity=self.activity))
@@ -95,8 +97,8 @@ def test_a_car_in_a_city_is_a_drive() -> None:
 
 
 def test_bike_platform_train_walk_and_bike() -> None:
-    traveller = Traveller().go(17, 15, curve=30).go(0, 7).go(110, 25).go(5, 6, curve=30).go(17, 12, curve=30)
-    assert modes(traveller) == ["cycle", "stationary", "train", "walk", "cycle"]
+    traveller = Traveller().go(17, 15, curve=30).go(4, 3).go(0, 7).go(110, 25).go(5, 6, curve=30).go(17, 12, curve=30)
+    assert modes(traveller) == ["cycle", "walk", "stationary", "train", "walk", "cycle"]
 
 
 def test_a_flight_without_a_point() -> None:
@@ -132,14 +134,13 @@ def test_who_does_not_drive_takes_the_train() -> None:
     assert modes(regional, unused_modes="walk") == ["drive"]
 
 
-@pytest.mark.parametrize("every_s", [1, 5])
-def test_a_walk_is_as_long_as_its_way_and_not_as_its_jitter(every_s: float) -> None:
-    walk = Traveller().go(5, 40, every_s, noise_m=5)
+def test_a_walk_is_as_long_as_its_way_and_not_as_its_jitter() -> None:
+    walk = Traveller().go(5, 40, every_s=1, noise_m=5)
     (track,) = walk.tracks()
     assert track.length_mm / 1000 == pytest.approx(walk.metres, rel=0.1)
     assert track.moving_ms == pytest.approx(40 * 60_000, rel=0.05)
     (plain,) = walk.tracks(length_smoothing="off")
-    assert plain.length_mm > 1.5 * track.length_mm
+    assert plain.length_mm > 1.2 * track.length_mm
 
 
 def test_red_lights_are_no_moving_time() -> None:

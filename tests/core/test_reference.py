@@ -439,7 +439,7 @@ def test_a_merge_does_not_join_stays():
 
 def test_mode_by_hand():
     edits = [said("mode", "08:02", "08:06", "boat"), said("mode", "08:04", "08:05", "walk")]
-    (track,) = timeline(ride("08:00", 10), Settings(), edits).tracks
+    (track,) = timeline(ride("08:00", 10, step_m=900), Settings(), edits).tracks
     assert [(leg.mode, (leg.ended_ms - at("08:00")) // MINUTE, leg.confidence, leg.source) for leg in track.legs] == [
         ("train", 2, 70, "rule"),
         ("boat", 4, 100, "hand"),
@@ -448,7 +448,7 @@ def test_mode_by_hand():
         ("train", 9, 70, "rule"),
     ]
     assert track.mode == "train"
-    (track,) = timeline(ride("08:00", 10), Settings(), edits[::-1]).tracks
+    (track,) = timeline(ride("08:00", 10, step_m=900), Settings(), edits[::-1]).tracks
     assert [leg.mode for leg in track.legs] == ["train", "boat", "train"]
 
 
