@@ -29,6 +29,7 @@ from trackgen_core.breaks import (
 )
 from trackgen_core.climb import CLIMB_COLUMNS, GAIN, MAX, MIN, climb_of, join_at, join_up_to
 from trackgen_core.digests import mixed
+from trackgen_core.dwelling import JOIN_MS, is_same_place, is_silent_stay
 from trackgen_core.edits import merged_fixes, merged_hops, no_edits, split_hops
 from trackgen_core.geodesy import (
     GEOD,
@@ -46,7 +47,6 @@ from trackgen_core.pace import speed_bands
 from trackgen_core.paths import encode_paths
 from trackgen_core.segmentation import BAND_COLUMNS, NOWHERE_CM, REST_COLUMNS, SEGMENT_DTYPES
 from trackgen_core.settings import Settings
-from trackgen_core.stays import JOIN_MS, is_same_place, is_silent_stay
 from trackgen_core.windows import covered, runs
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
