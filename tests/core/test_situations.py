@@ -282,6 +282,26 @@ def test_a_pause_has_no_length_and_no_climb() -> None:
     assert track.elevation_gain_m == 0
 
 
+def test_a_pause_before_noise_is_one() -> None:
+    one = Traveller(5, noise_m=0.0, accuracy=5.0)
+    one.go(1000, 0, 1.4)
+    one.time_s += 5 * MINUTE_S
+    one.x = 3000.0
+    one.see(pause=1, accuracy=500.0)
+    one.go(4000, 0, 1.4)
+    (length_m,) = one.tracks()["distance_m"]
+    assert abs(length_m - 2000) < 20
+
+
+def test_a_silence_is_a_stay_unless_somebody_does_not_want_it() -> None:
+    one = Traveller(60, noise_m=0.0)
+    one.go(20_000, 0, 12.0)
+    one.silence(240)
+    one.go(0, 0, 12.0)
+    assert len(one.stays(silent_stay_m=5000)) == 1
+    assert len(one.stays(silent_stay_m=0)) == 0
+
+
 # Noise
 
 
