@@ -124,6 +124,7 @@ def away_cells(cells: Sequence[Cell], radius_cm: int) -> set[int]:
                     and apart_cm(a.place, b.place) <= radius_cm
                     and apart_cm(a.place, cell.place) > radius_cm
                     and apart_cm(b.place, cell.place) > radius_cm
+                    and max(apart_cm(c.place, d.place) for c, d in pairwise(cells[i : j + 1])) > radius_cm
                 ):
                     away.add(n)
     return away

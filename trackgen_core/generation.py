@@ -21,12 +21,12 @@ from sqlalchemy import Connection
 from trackgen_core import merging
 from trackgen_core.breaks import BREAK_REASONS, LONGEST_LINK_MS, NO_BREAK
 from trackgen_core.digests import mixed, text_words
+from trackgen_core.dwelling import JOIN_MS
 from trackgen_core.geodesy import IntArray
 from trackgen_core.merging import Seams, connect, find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.segmentation import days_between, empty_segments, segment
 from trackgen_core.settings import Settings
-from trackgen_core.stays import JOIN_MS
 from trackgen_core.store import ITEM_DAY_DTYPES, KEY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
 
 DAYS_PER_WINDOW: Final = 32

@@ -30,6 +30,7 @@ from trackgen_core.breaks import (
 )
 from trackgen_core.climb import CLIMB_COLUMNS, GAIN, MAX, MIN, climb_of, join_at, join_up_to
 from trackgen_core.digests import mixed
+from trackgen_core.dwelling import JOIN_MS, is_same_place, is_silent_stay
 from trackgen_core.edits import merged_fixes, merged_hops, no_edits, split_hops
 from trackgen_core.geodesy import (
     GEOD,
@@ -67,7 +68,6 @@ from trackgen_core.segmentation import (
 )
 from trackgen_core.settings import Settings
 from trackgen_core.speeds import speed_bands
-from trackgen_core.stays import JOIN_MS, is_same_place, is_silent_stay
 from trackgen_core.windows import covered, runs
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")

@@ -17,6 +17,7 @@ from trackgen_core.cells import SILENCE_MS, Cells, make_cells
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
 from trackgen_core.clock import DEVICE_JUMP_MS, late_ms, rule_clock
 from trackgen_core.digests import bits, mixed
+from trackgen_core.dwelling import find_stays, is_silent_stay, without_vague
 from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
 from trackgen_core.geodesy import (
     FloatArray,
@@ -36,7 +37,6 @@ from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, day_date, tie_places
 from trackgen_core.sea import is_sea
 from trackgen_core.settings import Settings
 from trackgen_core.speeds import BANDS, FINE_MS, find_links, pace_bands
-from trackgen_core.stays import find_stays, is_silent_stay, without_vague
 
 MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
 BLOCK_HOURS: Final = 6

@@ -22,12 +22,12 @@ from sqlalchemy import BigInteger, Connection, TextClause, bindparam, text
 from trackgen_core.breaks import LONGEST_LINK_MS as MAX_PAUSE_MS
 from trackgen_core.breaks import MM_PER_M
 from trackgen_core.database import DatabaseError, fetch_frames
+from trackgen_core.dwelling import SILENCE_MS as WINDOW_MS
 from trackgen_core.geodesy import BELOW_HALF, GEOD, IntArray, link_lengths_mm, pair_lengths_mm
 from trackgen_core.merging import item_ids
 from trackgen_core.paths import encode_path
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE, iso_time
 from trackgen_core.settings import Settings
-from trackgen_core.stays import SILENCE_MS as WINDOW_MS
 from trackgen_core.store import STAGES, Store
 
 NEAR_HALF_MM: Final = 3e-5

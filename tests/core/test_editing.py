@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import world
-from tests.core.test_rest import assert_sound
+from tests.core.test_stays import assert_sound
 from tests.scenarios import DAY, HOUR, MINUTE, Point, at, fix, ride
 from trackgen_core.editing import EditError, merge, set_mode, split, undo
 from trackgen_core.store import Store

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests import postgres, strategies, world
-from tests.core import test_importing, test_law, test_rest
+from tests.core import test_importing, test_law, test_stays
 from tests.effort import examples
 from trackgen_core import demo, parallel
 from trackgen_core.database import Database, DatabaseError
@@ -41,7 +41,7 @@ test_deleting_points = few(
 )
 test_stays_legs_and_edits = few(
     given(strategies.lives(), strategies.settings_of_rest(), st.data())(
-        test_rest.test_any_order_of_arrival_and_any_grouping_give_the_reference.hypothesis.inner_test
+        test_stays.test_any_order_of_arrival_and_any_grouping_give_the_reference.hypothesis.inner_test
     )
 )
 test_dry_runs = few(

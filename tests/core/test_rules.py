@@ -629,7 +629,8 @@ def test_tracks_and_stays_touch_or_there_is_a_gap_with_a_reason(case):
             touches_stay, touches_track = item.started_ms in stays_end, item.started_ms in tracks_end
             if item.break_reason == "stay":
                 # Two stays have nothing between them where a place creeps, or after a silence.
-                assert touches_stay or (isinstance(item, Stay) and (touches_track or isinstance(before, Stay)))
+                is_after_stay = isinstance(item, Stay) and (touches_track or isinstance(before, Stay))
+                assert touches_stay or is_after_stay
             elif item.break_reason == "midnight":
                 assert isinstance(item, Track)
                 assert touches_track or item.started_ms in left_ms

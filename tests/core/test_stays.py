@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -13,15 +15,61 @@ from hypothesis.strategies import DataObject
 
 from tests import reference, strategies, world
 from tests.effort import examples
-from tests.reference import Timeline
+from tests.reference import Edit, Point, Timeline
 from tests.scenarios import STAYS_AND_NOISE, Scenario, assert_expected, ride
+from tests.travels import settings_of_travels, travels
 from trackgen_core.points import MS_PER_DAY
+from trackgen_core.segmentation import BUFFER_MS, segment
 from trackgen_core.settings import Settings, make_settings
 from trackgen_core.store import Store
 from trackgen_core.timeline import compare, preview, timeline
 from trackgen_core.verification import lost_points, overlaps, wrong_days, wrong_legs, wrong_tracks
 
 slow = hypothesis_settings(max_examples=examples(5), deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def assert_whole(points: Sequence[Point], rules: Settings, edits: Sequence[Edit] = ()) -> None:
+    """Compare what the library makes of the whole history with the reference."""
+    expected, found = reference.timeline(points, rules, edits), world.whole(points, rules, edits)
+    assert found.noise == expected.noise
+    assert found.stays == expected.stays
+    assert found.tracks == expected.tracks
+    assert found.leftover == len(expected.leftover)
+
+
+@slow
+@given(travels(), settings_of_travels(), st.data())
+def test_travels_are_those_of_the_reference(points, rules: Settings, data: DataObject) -> None:
+    edits = data.draw(strategies.edits(points)) if data.draw(st.booleans()) else []
+    assert_whole(points, rules, edits)
+    device = frame_of(points)
+    whole = segment(device, rules)
+    for day in sorted({world.day(point) for point in points}):
+        emit = device["time_ms"] // MS_PER_DAY == day
+        near = device["time_ms"].between(day * MS_PER_DAY - BUFFER_MS, (day + 1) * MS_PER_DAY + BUFFER_MS - 1)
+        part = segment(device.assign(emit=emit)[near], rules)
+        own = whole.segments[whole.segments["day"] == day].reset_index(drop=True)
+        pd.testing.assert_frame_equal(part.segments.reset_index(drop=True), own)
+
+
+@slow
+@given(travels(max_points=80), settings_of_travels(), st.data())
+def test_travels_in_any_grouping_are_those_of_the_reference(points, rules: Settings, data: DataObject) -> None:
+    expected = reference.timeline(points, rules)
+    days = sorted({world.day(point) for point in points})
+    with tempfile.TemporaryDirectory() as folder:
+        store = world.open_store(Path(folder))
+        world.set_settings(store, {"anna": rules})
+        world.add(store, points)
+        for group in data.draw(strategies.groupings(days)):
+            world.generate(store, group)
+        world.generate(store)
+        assert line_of(store, expected) == expected
+        assert_sound(store)
+
+
+def frame_of(points: Sequence[Point]) -> pd.DataFrame:
+    return world.frame(points).assign(device_id=7)
 
 
 def line_of(store: Store, expected_leftover: Timeline) -> Timeline:

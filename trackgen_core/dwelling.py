@@ -120,13 +120,14 @@ def _away(cells: Cells, radius_cm: int) -> Mask:
     clock_ms, places = cells.clock_ms, cells.places
     away = np.zeros(len(clock_ms), bool)
     link_cm = distances_cm(places[:, :-1], places[:, 1:])
-    way_cm = link_cm
+    way_cm = longest_cm = link_cm
     for links in range(2, EXCURSION_CELLS + 2):
         if links > len(link_cm):
             break
         way_cm = way_cm[:-1] + link_cm[links - 1 :]
+        longest_cm = np.maximum(longest_cm[:-1], link_cm[links - 1 :])
         # A millimetre less than the shortest way out and back: sums of floats are not exact.
-        before = np.flatnonzero(way_cm > 2 * radius_cm - 0.1)
+        before = np.flatnonzero((way_cm > 2 * radius_cm - 0.1) & (longest_cm > radius_cm))
         before = before[distances_cm(places[:, before], places[:, before + links]) <= radius_cm]
         before = before[clock_ms[before + links] - clock_ms[before] <= EXCURSION_MS]
         for n in range(1, links):
