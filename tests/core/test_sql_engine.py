@@ -19,6 +19,7 @@ from hypothesis.strategies import DataObject
 from tests import postgres, strategies, world
 from tests.command_line import run, trackgen
 from tests.effort import examples
+from tests.reference import Point
 from tests.scenarios import MINUTE, SCENARIOS, STAYS_AND_NOISE, at, fix, ride
 from trackgen_core.database import Database, DatabaseError, bulk_insert
 from trackgen_core.merging import TRACK_DTYPES
@@ -88,10 +89,36 @@ def assert_engines_agree(store: Store, days: list[int]) -> None:
     assert sum(part.tracks for part in parts) == whole.tracks
 
 
+@st.composite
+def rules_of_gaps(draw: st.DrawFn, settings: Settings) -> Settings:
+    """The same settings with any rule of gaps and silences, and mostly with plain lengths, which are compared."""
+    values = {
+        "gap_rule": draw(st.sampled_from(["adaptive", "fixed"])),
+        "silent_stay_m": draw(st.sampled_from([500, 0, 75, 10_000])),
+        "length_smoothing": draw(st.sampled_from(["off", "off", "on"])),
+    }
+    return settings.model_copy(update=values)
+
+
+@st.composite
+def recordings(draw: st.DrawFn, points: list[Point]) -> list[Point]:
+    """The same points with pauses, and with some of them at the time of the one before, in the order of a file."""
+    found: list[Point] = []
+    kinds = st.sampled_from(["", "", "", "", "pause", "same time"])
+    for point in points:
+        kind, before = draw(kinds), found[-1] if found else None
+        if before and kind == "same time" and (before.user, before.device) == (point.user, point.device):
+            point = point._replace(time_ms=before.time_ms, seq=before.seq + 1)
+        found.append(point._replace(pause=int(kind == "pause")))
+    return found
+
+
 @few
-@given(strategies.cases())
-def test_breaks_noise_stays_and_midnight(store: Store, case) -> None:
+@given(strategies.cases(), st.data())
+def test_breaks_noise_stays_and_midnight(store: Store, case, data: DataObject) -> None:
     points, rules = case
+    rules = {user: data.draw(rules_of_gaps(rules.get(user, Settings()))) for user in strategies.USERS}
+    points = data.draw(recordings(points))
     clear(store)
     world.set_settings(store, rules)
     world.add(store, points)
@@ -102,6 +129,7 @@ def test_breaks_noise_stays_and_midnight(store: Store, case) -> None:
 @few
 @given(strategies.lives(), strategies.settings_of_rest(), st.data())
 def test_edits(store: Store, points, rules: Settings, data: DataObject) -> None:
+    rules, points = data.draw(rules_of_gaps(rules)), data.draw(recordings(points))
     clear(store)
     store.set_settings("anna", rules.model_dump())
     world.add(store, points)
@@ -121,6 +149,14 @@ def test_all_scenarios_at_once(store: Store) -> None:
         world.add(store, points)
     world.generate(store)
     assert_agreed(compare(store), tracks)
+    with store.read() as connection:
+        names = store.names_of(connection).values()
+    for user in names:
+        store.set_settings(user, {"length_smoothing": "off"})
+    world.generate(store)
+    plain = compare(store)
+    assert_agreed(plain, tracks)
+    assert plain.smoothed == 0
     expected, found = ([*read(store)] for read in (Store.read_tracks, read_sql_tracks))
     names = ["track_id", "user", "device", "started_ms", "ended_ms", "points", "length_mm", "avg_speed_kmh"]
     assert pd.concat(expected)[names].to_dict("list") == pd.concat(found)[names].to_dict("list")
@@ -128,7 +164,7 @@ def test_all_scenarios_at_once(store: Store) -> None:
 
 def test_a_day_is_read_with_what_reaches_into_it_and_no_more(store: Store) -> None:
     """A chain of ten days is one track: of the day on which it starts, wherever one looks from."""
-    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "gap_rule": "fixed"})
     points = [fix(at("10:00") + n * 20 * MINUTE, 100.0 * n) for n in range(720)]
     world.add(store, [*ride("05:00", 10), *points, *ride("15 05:00", 10)])
     world.generate(store)
@@ -207,7 +243,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_named(store: Store, fault: str) -> None:
-    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "length_smoothing": "off"})
     world.add(store, [*ride("10:00", 31), *ride("15:00", 31)])
     world.generate(store)
     assert_agreed(compare(store), 2)
@@ -230,7 +266,7 @@ def test_work_that_is_listed_is_no_difference(store: Store) -> None:
 
 def test_on_the_command_line(store: Store, tmp_path: Path) -> None:
     env = {"TRACKGEN_DATABASE_URL": store.database.url}
-    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "length_smoothing": "off"})
     world.add(store, ride("10:00", 31))
     world.generate(store)
     for engine in ("python", "sql"):
