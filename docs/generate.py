@@ -46,7 +46,9 @@ def settings_table() -> str:
     rows = ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
     schema = Settings.model_json_schema()["properties"]
     for name, field in schema.items():
-        default = "null" if field["default"] is None else field["default"]
+        default = {None: "null", (): "none"}.get(
+            tuple(field["default"]) if isinstance(field["default"], list) else field["default"], field["default"]
+        )
         if isinstance(default, bool):
             default = str(default).lower()
         rows.append(f"| `{name}` | {default} | {allowed(field)} | {field['description']} |")
@@ -59,6 +61,8 @@ def allowed(field: dict[str, Any]) -> str:
         return ", ".join(allowed(choice) for choice in field["anyOf"])
     if "enum" in field:
         return ", ".join(field["enum"])
+    if field.get("type") == "array":
+        return f"some of {allowed(field['items'])}, with commas between"
     if "minimum" in field:
         return f"{field['minimum']:,} to {field['maximum']:,}"
     return {"boolean": "true, false", "null": "null", "string": "a name of the IANA database"}[field["type"]]

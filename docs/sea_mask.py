@@ -2,8 +2,8 @@
 
     pip install global-land-mask && python docs/sea_mask.py
 
-A pixel is a square of two arc minutes. It is open sea if all of it and of its eight neighbours is water, so that no road
-along a coast and no bridge is at sea. It takes 1 GB of memory, once; the file has 0.2 MB.
+A pixel is a square of two arc minutes. It is open sea if all of it and of its eight neighbours is water, so that no
+road along a coast and no bridge is at sea. It takes 1 GB of memory, once; the file has 0.2 MB.
 """
 
 from __future__ import annotations

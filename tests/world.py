@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from tests.reference import Edit, Leg, Point, Stay, Track
+from tests.reference import Edit, Leg, Point, Stay, Track, distinct
+from trackgen_core import merging
 from trackgen_core.database import Database
+from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
 from trackgen_core.importing import add_points
+from trackgen_core.merging import connect
 from trackgen_core.paths import decode_path
 from trackgen_core.points import MS_PER_DAY, completed
+from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
@@ -86,7 +91,7 @@ def tracks(store: Store) -> list[Track]:
     legs: dict[str, list[Leg]] = {}
     for row in rows:
         values = {name: row[name] for name in Leg._fields}
-        legs.setdefault(row["track_id"], []).append(Leg(**values | {"by_hand": bool(row["by_hand"])}))
+        legs.setdefault(row["track_id"], []).append(Leg(**values))
     found = []
     for batch in store.read_tracks():
         batch = batch.astype(object).where(batch.notna(), None)
@@ -127,6 +132,62 @@ def leftover(store: Store) -> int:
     with store.read() as connection:
         points, *others = (connection.exec_driver_sql(query).scalar_one() for query in counts)
         return points - sum(others)
+
+
+class Whole(NamedTuple):
+    """What becomes of points, as `reference.timeline` says it; of leftover points only the number is known."""
+
+    tracks: list[Track]
+    stays: list[Stay]
+    noise: list[tuple[Point, str]]
+    leftover: int
+
+
+def whole(points: Iterable[Point], rules: Settings, edits: Iterable[Edit] = ()) -> Whole:
+    """Return what the library makes of the whole history of one device, without a database."""
+    known = distinct(points)
+    if not known:
+        return Whole([], [], [], 0)
+    (owner,) = {(point.user, point.device) for point in known}
+    devices = pd.DataFrame([owner], columns=["user", "device"], index=[7])
+    facts = [(n, 7, one.kind, one.before_ms, one.after_ms, one.mode) for n, one in enumerate(edits)]
+    by_hand = pd.DataFrame(facts, columns=list(EDIT_DTYPES)).astype(EDIT_DTYPES)
+    fixes = frame(known).assign(device_id=7)
+    made, noise = segment(fixes, rules, by_hand)
+    segments, seams = connect(made, rules, by_hand)
+    stays = merging.make_stays(merging.find_chains(segments, seams), devices)
+    tracks, legs = merging.make_tracks(segments, seams, devices)
+    if len(made):
+        ends = [(made[f"{side}_ms"], made[f"{side}_lon"], made[f"{side}_lat"]) for side in ("first", "last")]
+        first, last = (tuple(column.iloc[n] for column in columns) for n, columns in zip((0, -1), ends, strict=True))
+    own = [
+        [
+            one
+            | {"user": owner[0], "device": owner[1]}
+            | ({"break_reason": "start"} if (one["started_ms"], one["start_lon"], one["start_lat"]) == first else {})
+            | {"is_ongoing": (one["ended_ms"], one["end_lon"], one["end_lat"]) == last}
+            for one in items.astype(object).where(items.notna(), None).to_dict("records")
+        ]
+        for items in (tracks, stays)
+    ]
+    legs_of: dict[str, list[Leg]] = {}
+    for row in legs.to_dict("records"):
+        values = {name: row[name] for name in Leg._fields}
+        legs_of.setdefault(row["track_id"], []).append(Leg(**values))
+    by_key = {(one.time_ms, one.lon, one.lat): one for one in known}
+    return Whole(
+        [
+            Track(
+                **{name: one[name] for name in Track.__dataclass_fields__ if name not in ("path", "legs")},
+                legs=tuple(legs_of[one["track_id"]]),
+                path=tuple(tuple(map(tuple, piece.tolist())) for piece in decode_path(one["path"])),
+            )
+            for one in own[0]
+        ],
+        [Stay(**{name: one[name] for name in Stay.__dataclass_fields__}) for one in own[1]],
+        [(by_key[one.time_ms, one.lon, one.lat], one.reason) for one in noise.itertuples()],
+        len(known) - len(noise) - int(tracks["points"].sum() + stays["points"].sum()),
+    )
 
 
 def rows(store: Store, table: str) -> list[tuple[object, ...]]:

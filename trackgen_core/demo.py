@@ -46,6 +46,7 @@ INDOORS: Final = 3.0
 REPEATED_SHARE: Final = 0.002
 """Share of fixes that a device reports twice for one instant, a little apart."""
 MEASURED: Final = ("time_ms", "lon", "lat", "altitude", "accuracy", "speed")
+"""What a page of a diary holds."""
 UNKNOWN_SHARE: Final = 0.02
 """Share of altitudes, accuracies and speeds that a device leaves out."""
 M_PER_DEGREE: Final = 111_320.0

@@ -55,10 +55,10 @@ FLIGHT_MM: Final = 50_000_000
 SEA_SHARE: Final = 80
 """Percent of all time that a boat is on the open sea, if nothing else says that it is one."""
 BOAT_MS: Final = 30 * MS_PER_MINUTE
-BOAT_MM: Final = 5_000_000
+BOAT_MM: Final = 10_000_000
 """Less time or way at sea is none: maps of coasts are not exact."""
-BOAT_MM_S: Final = 20_000
-"""No boat is faster on average."""
+BOAT_MM_S: Final = 15_000
+"""Few boats are faster on average."""
 ABSURD_SHARE: Final = 10
 """Percent of the moving time at speeds that an activity cannot have that contradict what the file says."""
 
@@ -67,6 +67,8 @@ FILE_CONFIDENCE: Final = 90
 
 SHORTEST_MS: Final = tuple(minutes * MS_PER_MINUTE for minutes in (10, 3, 3, 3, 2, 3, 10, 5))
 """Shorter legs between two of one mode are none; of each of `MODES`."""
+ABOARD_MS: Final = 60 * MS_PER_MINUTE
+"""Shorter legs between two on a boat are none: one does not leave it at sea."""
 END_MS: Final = MS_PER_MINUTE
 """Shorter legs at the beginning and the end of a track are none."""
 
@@ -213,46 +215,63 @@ def without_short_legs(mode: list[int], source: list[int], ms: list[int]) -> lis
     Parameters
     ----------
     mode, source, ms : list of int
-        Mode, source and duration of the stretches, in the order of time.
+        Mode, source and time of the stretches, in their order.
 
     Notes
     -----
     Stretches of one mode and source that follow one another are a leg. Then the shortest leg that is none, the first of
-    equals, becomes a part of the one before it (the first leg of the one after it), and so on. What somebody set by
-    hand stays.
+    equals, becomes a part of the one before it (the first leg of the one after it), and so on. A leg has the mode and
+    source that took most of its time. What somebody set by hand stays.
     """
-    legs: list[list[int]] = []  # mode, source, ms, stretches
+    legs: list[_Leg] = []
     for one, where, time in zip(mode, source, ms, strict=True):
-        _append(legs, [one, where, time, 1])
+        _append(legs, _Leg(1, {(one, where): time}))
     while len(legs) > 1:
         short = [n for n in range(len(legs)) if _is_no_leg(legs, n)]
         if not short:
             break
-        n = min(short, key=lambda n: legs[n][2])
-        into = legs[n - 1 if n else 1]
-        into[2:] = [into[2] + legs[n][2], into[3] + legs[n][3]]
-        del legs[n]
-        rest, legs = legs, []
-        for leg in rest:
+        n = max(min(short, key=lambda n: legs[n].ms), 1)
+        rest = legs[n + 1 :]
+        both, legs = _joined(legs[n - 1], legs[n]), legs[: n - 1]
+        for leg in (both, *rest):
             _append(legs, leg)
-    return [number for number, leg in enumerate(legs) for _ in range(leg[3])]
+    return [number for number, leg in enumerate(legs) for _ in range(leg.stretches)]
 
 
-def _append(legs: list[list[int]], leg: list[int]) -> None:
-    if legs and legs[-1][:2] == leg[:2]:
-        legs[-1][2:] = [legs[-1][2] + leg[2], legs[-1][3] + leg[3]]
-    else:
-        legs.append(list(leg))
+class _Leg(NamedTuple):
+    stretches: int
+    times_ms: dict[tuple[int, int], int]
+    """The time by mode and source, in the order in which they came."""
+
+    @property
+    def ms(self) -> int:
+        return sum(self.times_ms.values())
+
+    @property
+    def name(self) -> tuple[int, int]:
+        return max(self.times_ms, key=self.times_ms.__getitem__)
 
 
-def _is_no_leg(legs: list[list[int]], n: int) -> bool:
-    mode, source, ms, _ = legs[n]
-    around = [legs[k] for k in (n - 1, n + 1) if 0 <= k < len(legs)]
-    if source == HAND or all(leg[1] == HAND for leg in around):
+def _joined(a: _Leg, b: _Leg) -> _Leg:
+    names = [*a.times_ms, *(name for name in b.times_ms if name not in a.times_ms)]
+    return _Leg(a.stretches + b.stretches, {name: a.times_ms.get(name, 0) + b.times_ms.get(name, 0) for name in names})
+
+
+def _append(legs: list[_Leg], leg: _Leg) -> None:
+    if legs and legs[-1].name == leg.name:
+        leg = _joined(legs.pop(), leg)
+    legs.append(leg)
+
+
+def _is_no_leg(legs: list[_Leg], n: int) -> bool:
+    mode, source = legs[n].name
+    around = [legs[k].name for k in (n - 1, n + 1) if 0 <= k < len(legs)]
+    if source == HAND or all(where == HAND for _, where in around):
         return False
     if len(around) == 1:
-        return ms < END_MS
-    return around[0][:2] == around[1][:2] and ms < SHORTEST_MS[mode]
+        return legs[n].ms < END_MS
+    shortest_ms = ABOARD_MS if around[0][0] == BOAT else SHORTEST_MS[mode]
+    return around[0] == around[1] and legs[n].ms < shortest_ms
 
 
 def main_modes(legs: pd.DataFrame) -> pd.Series:
@@ -261,7 +280,7 @@ def main_modes(legs: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     legs : DataFrame
-        Legs in the order of time, with `chain`, `mode`, `started_ms` and `ended_ms`.
+        Legs in the order of time, with `chain`, `mode` and the `ms` of their links.
 
     Returns
     -------
@@ -269,8 +288,7 @@ def main_modes(legs: pd.DataFrame) -> pd.Series:
         By `chain`.
     """
     is_still = (legs["mode"] == MODES[STATIONARY]).to_numpy()
-    times = pd.DataFrame({"chain": legs["chain"], "mode": legs["mode"], "is_still": is_still})
-    times["ms"] = legs["ended_ms"] - legs["started_ms"]
+    times = pd.DataFrame({"chain": legs["chain"], "mode": legs["mode"], "is_still": is_still, "ms": legs["ms"]})
     times["ms"] = times.groupby(["chain", "mode"])["ms"].transform("sum")
     # The longest first, and of those that took equally long the one that came first.
     ordered = times.sort_values(["chain", "is_still", "ms"], ascending=[True, True, False], kind="stable")

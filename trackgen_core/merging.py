@@ -11,6 +11,7 @@ import json
 import math
 import uuid
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -275,7 +276,7 @@ def _with_brief_ways(
 
     A phone that sleeps wakes up for some minutes now and then. `silent` and `cuts` are about the places between
     segments: is it a silent stay, and does nothing of a stay go on over it? `link_ends` are the places before and
-    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on so.
+    after, in cm, and `merged` says which segments are in no stay. Returned are the segments, and where a stay goes on.
     """
     inside = np.zeros(len(silent), bool)
     is_stay = segments["is_stay"].to_numpy() == 1
@@ -638,7 +639,7 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     Returns
     -------
     DataFrame
-        `chain`, and the columns of `LEG_DTYPES` without `track_id`, in the order of time.
+        `chain`, the time of all links in `ms`, and the columns of `LEG_DTYPES` without `track_id`, in the order of time.
     """
     before_ms = np.append(0, segments["last_ms"].to_numpy()[:-1])[: len(segments)]
     joined = seams.reason == NO_BREAK
@@ -656,11 +657,11 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     length_mm, unsteady_ms, straight, sea_ms = _stacked(stretches, ("length_mm", *WAY_COLUMNS))
     told = tell_modes(told_by, band_ms, length_mm, unsteady_ms, straight, sea_ms, stretches["unused"].to_numpy())
     stretches["mode"], stretches["source"] = told.mode, told.source
+    stretches["ms"] = band_ms.sum(axis=1)
     stretches["leg"] = _leg_numbers(stretches)
     legs = _sums(stretches, ["chain", "leg"])
     # A leg has the mode of its stretches that are one; others, too short for a leg, have been put to them.
-    longest = stretches.assign(ms=stretches["ended_ms"] - stretches["started_ms"])
-    own = longest.groupby(["chain", "leg", "mode", "source"], sort=False)["ms"].sum().reset_index()
+    own = stretches.groupby(["chain", "leg", "mode", "source"], sort=False)["ms"].sum().reset_index()
     own = own.sort_values(["chain", "leg", "ms"], ascending=[True, True, False], kind="stable")
     own = own.drop_duplicates(["chain", "leg"])
     mode, source = own["mode"].to_numpy(), own["source"].to_numpy()
@@ -672,20 +673,19 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
         confidence=certain,
         source=np.array(SOURCES, object)[source],
         moving_ms=_moving_ms(legs),
+        ms=_stacked(legs, BAND_COLUMNS).sum(axis=0),
     )
-    return legs[["chain", *(name for name in LEG_DTYPES if name != "track_id")]]
+    return legs[["chain", "ms", *(name for name in LEG_DTYPES if name != "track_id")]]
 
 
 def _leg_numbers(stretches: pd.DataFrame) -> IntArray:
     """Return the leg of each stretch, counted from 0 in each chain."""
     chain = stretches["chain"].to_numpy()
-    first = np.flatnonzero(np.append(True, np.diff(chain) != 0)[: len(chain)])
-    columns = [
-        stretches[name].tolist() if isinstance(name, str) else name.tolist()
-        for name in ("mode", "source", stretches["ended_ms"] - stretches["started_ms"])
+    edges = np.flatnonzero(np.diff(chain, prepend=-1, append=-1)).tolist()
+    columns = [stretches[name].tolist() for name in ("mode", "source", "ms")]
+    numbers = [
+        number for a, b in pairwise(edges) for number in without_short_legs(*(column[a:b] for column in columns))
     ]
-    bounds = zip(first.tolist(), [*first[1:].tolist(), len(chain)], strict=True)
-    numbers = [number for a, b in bounds for number in without_short_legs(*(column[a:b] for column in columns))]
     return np.array(numbers, np.int64)
 
 

@@ -15,7 +15,7 @@ from trackgen_core.altitudes import clean_altitudes
 from trackgen_core.breaks import LONGEST_LINK_MS, NO_BREAK, break_reasons, intervals_ms
 from trackgen_core.cells import SILENCE_MS, Cells, make_cells
 from trackgen_core.climb import CLIMB_COLUMNS, climb_of
-from trackgen_core.clock import late_ms, rule_clock
+from trackgen_core.clock import DEVICE_JUMP_MS, late_ms, rule_clock
 from trackgen_core.digests import bits, mixed
 from trackgen_core.edits import merged_fixes, merged_hops, modes_by_hand, no_edits, split_hops
 from trackgen_core.geodesy import (
@@ -61,7 +61,8 @@ REST_COLUMNS: Final = (
 )
 
 LINK_COLUMNS: Final = ("link_mm", "link_band", "link_straight", "link_traits")
-"""What is known of the link to the first point of a segment; the length is -1 where both points tell it."""
+"""What is known of the link to the first point of a segment; the length is -1 where both points tell it,
+after more than half an hour."""
 
 BAND_COLUMNS: Final = tuple(f"band_{band}_ms" for band in range(BANDS))
 
@@ -214,7 +215,8 @@ def _labels(
     breaks = _breaks(clock_ms, link_ms, link_mm, settings)
     smooth = settings.length_smoothing == "on"
     fine = make_cells(device, time, clock_ms, places, points["accuracy"].to_numpy(), FINE_MS)
-    links = find_links(cells, fine, np.append(0, link_ms), np.append(0, link_mm), smooth=smooth)
+    ms = np.append(DEVICE_JUMP_MS, link_ms)  # as the first point of any other device
+    links = find_links(cells, fine, ms, np.append(0, link_mm), smooth=smooth)
     resumes = points["pause"].to_numpy() == 1
     pace = find_pace(cells, pace_bands(cells), breaks[cells.first[1:] - 1] | resumes[cells.first[1:]])
     told_by = np.repeat(pace, cells.last - cells.first + 1) | points["activity"].to_numpy() << PACE_BITS
@@ -232,7 +234,7 @@ def _labels(
     return _Labels(
         number=np.arange(len(time)),
         late_ms=late,
-        link_ms=np.append(0, link_ms),
+        link_ms=ms,
         link_mm=links.mm,
         band=links.band,
         straight=links.straight,
@@ -325,7 +327,9 @@ def _cut(
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
-    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, labels.link_mm)
+    near = labels.link_ms <= SILENCE_MS  # the point before a longer link may not have been read
+    link_mm = np.where(near, labels.link_mm, -1)
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm)
     segments = pd.DataFrame(
         {
             "device_id": device[first],
@@ -348,10 +352,10 @@ def _cut(
             "points": last - first + 1,
             "length_mm": np.add.reduceat(np.where(goes_on, labels.link_mm, 0), first),
             "told_by": labels.told_by[first],
-            "link_mm": np.where(labels.link_ms[first] > SILENCE_MS, -1, labels.link_mm[first]),
-            "link_band": labels.band[first],
-            "link_straight": labels.straight[first],
-            "link_traits": labels.traits[first],
+            "link_mm": link_mm[first],
+            "link_band": np.where(near, labels.band, 0)[first],
+            "link_straight": np.where(near, labels.straight, 0)[first],
+            "link_traits": np.where(near, labels.traits, 0)[first],
             "unsteady_ms": np.add.reduceat(np.where(labels.traits & UNSTEADY, own_ms, 0), first),
             "straight_sum": np.add.reduceat(labels.straight * own_ms, first),
             "sea_ms": np.add.reduceat(np.where(labels.traits & AT_SEA, own_ms, 0), first),

@@ -110,10 +110,11 @@ def find_chords(cells: Cells, reach_ms: int) -> Chords:
     else:
         middle_ms = (clock_ms[before] + clock_ms[into]) // 2
         first = np.searchsorted(clock_ms, middle_ms - reach_ms, "right") - 1
-        last = np.minimum(np.searchsorted(clock_ms, middle_ms + reach_ms), len(clock_ms) - 1)
+        found = np.searchsorted(clock_ms, middle_ms + reach_ms)
+        last = np.minimum(found, len(clock_ms) - 1)
         near = (part[first] == part) & (first >= 0) & (middle_ms - clock_ms[first] <= FARTHEST_MS)
         first = np.where(near, np.minimum(first, before), before)
-        near = (part[last] == part) & (clock_ms[last] - middle_ms <= FARTHEST_MS)
+        near = (found == last) & (part[last] == part) & (clock_ms[last] - middle_ms <= FARTHEST_MS)
         last = np.where(near, np.maximum(last, into), into)
     cm = distances_cm(cells.places[:, first], cells.places[:, last])
     return Chords(first, last, cm, clock_ms[last] - clock_ms[first])
@@ -155,7 +156,9 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
     if len(fine.first) < len(link_ms):
         speed = np.repeat(find_chords(fine, 0).m_s, fine.last - fine.first + 1)
         fine_mm = np.where(long, link_mm, (speed * link_ms).astype(np.int64))
-        noisy = of_points(way_mm(fine_mm) < NOISE * way_mm(link_mm))
+        shared = cells.last + 1 - np.searchsorted(fine.first, cells.last, "right")  # so many points less fine cells
+        several = shared[around.last] > np.append(0, shared)[around.first]
+        noisy = of_points(several & (way_mm(fine_mm) < NOISE * way_mm(link_mm)))
         smooth_mm = np.where(noisy, fine_mm, link_mm)
     slow = _bands(around.m_s) <= WALK
     jitter = of_points(10 * around.cm < np.where(slow, SLOW_JITTER, JITTER) * way_mm(smooth_mm))

@@ -151,6 +151,10 @@ def wrong_legs(store: Store, lo_day: int, hi_day: int, user_ids: Collection[int]
         return Verdict([f"track {track_id} is not tiled by its legs" for track_id in connection.scalars(query)])
 
 
+DAYS_BESIDE: Final = 2
+"""Days beside a track whose silences may decide where it begins and ends."""
+
+
 def wrong_tracks(
     store: Store,
     lo_day: int,
@@ -185,12 +189,12 @@ def wrong_tracks(
         for stored in store.sample_tracks(connection, lo_day, hi_day, sample, seed, user_ids).to_dict("records"):
             device_id, started_ms, ended_ms = (int(stored[name]) for name in ("device_id", "started_ms", "ended_ms"))
             user_id = user_of[device_id]
-            behind = _behind(store, connection, started_ms // MS_PER_DAY - 1, ended_ms // MS_PER_DAY + 1)
+            first_day, last_day = started_ms // MS_PER_DAY - DAYS_BESIDE, ended_ms // MS_PER_DAY + DAYS_BESIDE
+            behind = _behind(store, connection, first_day, last_day)
             if user_id not in settings_of or user_id in behind:
                 left_out.add(user_id)
                 continue
-            # With a day on either side: a pause may begin or end at an end of the track.
-            lo_ms, hi_ms = (started_ms // MS_PER_DAY - 1) * MS_PER_DAY, (ended_ms // MS_PER_DAY + 2) * MS_PER_DAY
+            lo_ms, hi_ms = first_day * MS_PER_DAY, (last_day + 1) * MS_PER_DAY
             points = store.points_of_device(connection, device_id, lo_ms - BUFFER_MS, hi_ms + BUFFER_MS)
             emit = (points["time_ms"] >= lo_ms) & (points["time_ms"] < hi_ms)
             made = _tracks_of_points(points.assign(emit=emit), settings_of[user_id], edits, devices)

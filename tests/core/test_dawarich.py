@@ -444,6 +444,26 @@ def test_settings_are_mirrored_and_the_others_stay(url: str, store: Store) -> No
     assert (changed.minutes_between_routes, changed.timezone, changed.stay_minutes) == (20, "Europe/Berlin", 5)
 
 
+def test_points_of_one_second_are_in_the_order_in_which_they_came(url: str, store: Store) -> None:
+    with dawarich.connect(url) as connection:
+        user_id = dawarich.add_user(connection, ANNA)
+        rows = {"timestamp": np.arange(40) // 4 + 1_700_000_000, "lon": 8.5 - np.arange(40) * 1e-4, "lat": 50.0}
+        dawarich.add_points(connection, user_id, pd.DataFrame(rows))
+    mirrored(store, url)
+    (points,) = store.read_all_points()
+    assert points["seq"].tolist() == [0, 1, 2, 3] * 10
+    assert points["lon"].is_monotonic_decreasing
+    # What a file says of one of them stays when the mirror writes it anew.
+    first = world.Point(ANNA, "", 1_700_000_000_000, 8.5, 50.0, pause=1, activity=2)
+    world.add(store, [first])
+    with dawarich.connect(url) as connection:
+        connection.execute("UPDATE points SET accuracy = 7")
+    mirrored(store, url)
+    (points,) = store.read_all_points()
+    assert points[["accuracy", "seq", "pause", "activity"]].values.tolist()[:2] == [[7, 0, 1, 2], [7, 1, 0, 0]]
+    assert len(points) == 40
+
+
 def test_points_of_another_origin_are_not_touched(url: str, store: Store) -> None:
     fill(url, 1, 60)
     with dawarich.connect(url) as connection:

@@ -27,6 +27,7 @@ from tests.effort import examples
 from tests.reference import Point
 from tests.strategies import DAY_MS, MINUTE_MS
 from trackgen_core import generation
+from trackgen_core.breaks import BREAK_REASONS, NO_BREAK, break_reasons
 from trackgen_core.generation import (
     DAYS_PER_WINDOW,
     FILL,
@@ -41,7 +42,6 @@ from trackgen_core.generation import (
 )
 from trackgen_core.geodesy import link_lengths_mm, pair_lengths_mm, round_half_away
 from trackgen_core.merging import Seams, connect, merge
-from trackgen_core.breaks import BREAK_REASONS, NO_BREAK, break_reasons
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store

@@ -20,6 +20,7 @@ from tests import postgres, reference, world
 from tests.core.test_failures import DAY, dead, do, history
 from trackgen_core import migrations
 from trackgen_core.database import Database, DatabaseError, bulk_insert
+from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import REVISION, VIEWS, metadata
 from trackgen_core.store import Store, version_ms
 
@@ -220,6 +221,32 @@ def test_an_older_database_is_brought_up_to_date(
         assert world.rows(store, "points") == world.rows(Store(filled), "points")
         assert do(store) == []
         assert world.tracks(store) == reference.tracks(history(["anna", "bob"]), {})[0]
+
+
+def test_revision_0009_lists_the_days_on_which_points_share_a_time_stamp(new_database: NewDatabase) -> None:
+    with closing(make_old(url := new_database(), "0008")) as old, old.write() as connection:
+        for statement in (
+            "INSERT INTO users (user_id, name) VALUES (1, 'anna'), (2, 'bob')",
+            "INSERT INTO devices (device_id, user_id, name) VALUES (1, 1, ''), (2, 2, '')",
+            f"INSERT INTO points (device_id, time_ms, lon, lat) VALUES (1, {DAY * MS_PER_DAY}, 8, 47), "
+            f"(1, {DAY * MS_PER_DAY}, 9, 47), (1, {(DAY + 1) * MS_PER_DAY}, 9, 47), (2, {DAY * MS_PER_DAY}, 9, 47)",
+            "DELETE FROM dirty_days",
+            "INSERT INTO dawarich_users (user_id, dawarich_id, state, token) "
+            "VALUES (1, 1, 'on', 't'), (2, 2, 'on', 't')",
+            "INSERT INTO dawarich_days (user_id, day, points, digest) "
+            f"VALUES (1, {DAY}, 2, 0), (1, {DAY + 1}, 1, 0), (2, {DAY}, 1, 0)",
+        ):
+            connection.exec_driver_sql(statement)
+    with closing(Database(url)) as database:
+        store = Store(database)
+        with store.read() as connection:
+            listed = store.dirty(connection, "segments")[["user_id", "day"]].to_numpy().tolist()
+        assert listed == [[1, DAY]]
+        assert sorted(world.rows(store, "dawarich_days"))[0][:2] == (1, DAY + 1)
+        tokens = world.rows(store, "(SELECT user_id, token FROM dawarich_users) AS of_users")
+        assert sorted(tokens) == [(1, None), (2, "t")]
+        ((_, pause, activity), *_) = world.rows(store, "(SELECT seq, pause, activity FROM points) AS facts")
+        assert (pause, activity) == (0, 0)
 
 
 @pytest.mark.parametrize("is_counted", [True, False], ids=["version", "revision"])

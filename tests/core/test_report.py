@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests import reference, strategies, world
 from tests.effort import examples
+from trackgen_core.breaks import BREAK_REASONS
 from trackgen_core.editing import EditError, find_track
 from trackgen_core.points import day_date, day_number
 from trackgen_core.report import report
-from trackgen_core.breaks import BREAK_REASONS
 from trackgen_core.segmentation import local_days
 from trackgen_core.settings import Settings
 from trackgen_core.store import UnknownUser

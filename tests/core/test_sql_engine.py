@@ -18,6 +18,7 @@ from hypothesis.strategies import DataObject
 
 from tests import postgres, strategies, world
 from tests.command_line import run, trackgen
+from tests.core.test_ties import tied
 from tests.effort import examples
 from tests.reference import Point
 from tests.scenarios import MINUTE, SCENARIOS, STAYS_AND_NOISE, at, fix, ride
@@ -121,6 +122,17 @@ def test_breaks_noise_stays_and_midnight(store: Store, case, data: DataObject) -
     points = data.draw(recordings(points))
     clear(store)
     world.set_settings(store, rules)
+    world.add(store, points)
+    world.generate(store)
+    assert_engines_agree(store, sorted({world.day(point) for point in points}))
+
+
+@few
+@given(tied(), strategies.settings_of_rest())
+def test_points_of_one_instant(store: Store, points, rules: Settings) -> None:
+    clear(store)
+    for user in {point.user for point in points}:
+        store.set_settings(user, rules.model_dump())
     world.add(store, points)
     world.generate(store)
     assert_engines_agree(store, sorted({world.day(point) for point in points}))

@@ -86,7 +86,7 @@ def csv_text(points: Sequence[Point]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["user", "device", "timestamp", "lon", "lat", "altitude", "accuracy"])
-    writer.writerows(points)
+    writer.writerows(point[:7] for point in points)
     return out.getvalue()
 
 

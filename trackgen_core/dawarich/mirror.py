@@ -19,7 +19,7 @@ from sqlalchemy import Connection, case, delete, select
 from trackgen_core.database import bulk_insert, fetch_columns, fetch_frame, fill, insert_ignore, make_months
 from trackgen_core.dawarich import changes
 from trackgen_core.dawarich.source import Dawarich, User, open_dawarich, read_settings
-from trackgen_core.points import MS_PER_DAY, validate
+from trackgen_core.points import MS_PER_DAY, POINT_DTYPES, TieCounter, validate
 from trackgen_core.schema import dawarich_days, dawarich_default, dawarich_users, devices, points, users
 from trackgen_core.store import TOUCHED_DTYPES, Store, UnknownUser
 
@@ -32,8 +32,11 @@ DAYS_AT_ONCE: Final = 5_000
 """About so many points, and no more days, are mirrored in one transaction; a day of a user is never cut."""
 
 KEY: Final = ("device_id", "time_ms", "lon", "lat")
-VALUES: Final = ("altitude", "accuracy")
-"""What is mirrored of a point besides its key; `velocity` is a text whose unit depends on the app, and no rule asks."""
+VALUES: Final = ("altitude", "accuracy", "seq")
+"""What is mirrored of a point besides its key; `velocity` is a text whose unit depends on the app, and no rule asks.
+Dawarich keeps whole seconds: within one, `seq` follows its ids, which follow the files that it imported."""
+KEPT: Final = ("pause", "activity")
+"""What Dawarich does not know of a point, and other files may have said."""
 
 DAY_DTYPES: Final = dict.fromkeys(("day", "points", "digest"), "int64")
 
@@ -276,11 +279,14 @@ def _mirror_days(store: Store, dawarich: Dawarich, user: Mirrored, days: pd.Data
     report.rejected += valid.rejected
     with store.write([user.user_id]) as connection:
         device_ids = _devices(connection, user, valid.points["device"].unique())
-        there = valid.points.assign(device_id=valid.points["device"].map(device_ids))[[*KEY, *VALUES]]
+        there = TieCounter().count(valid.points)
+        there = there.assign(device_id=there["device"].map(device_ids))[[*KEY, *VALUES]]
         there = there.astype({"device_id": "int64"}).drop_duplicates([*KEY])
         here = _points_of(connection, device_ids.values(), numbers)
-        compared = there.merge(here, how="outer", on=[*KEY, *VALUES], indicator=True)
+        compared = there.merge(here[[*KEY, *VALUES]], how="outer", on=[*KEY, *VALUES], indicator=True)
         new, gone = (compared.loc[compared["_merge"] == side, [*KEY, *VALUES]] for side in ("left_only", "right_only"))
+        new = new.merge(here[[*KEY, *KEPT]], how="left", on=[*KEY])
+        new = new.fillna(dict.fromkeys(KEPT, 0)).astype(dict.fromkeys(KEPT, "int64"))
         if len(gone):
             fill(connection, "fresh", gone[[*KEY]])
             span = f"time_ms BETWEEN {gone['time_ms'].min()} AND {gone['time_ms'].max()}"
@@ -305,13 +311,13 @@ def _devices(connection: Connection, user: Mirrored, names: Collection[str]) -> 
 
 
 def _points_of(connection: Connection, device_ids: Collection[int], days: list[int]) -> pd.DataFrame:
-    query = select(*(points.c[name] for name in (*KEY, *VALUES))).where(
+    query = select(*(points.c[name] for name in (*KEY, *VALUES, *KEPT))).where(
         points.c.device_id.in_(list(device_ids)),
         points.c.time_ms >= days[0] * MS_PER_DAY,
         points.c.time_ms < (days[-1] + 1) * MS_PER_DAY,
     )
     dtypes: dict[str, Any] = {"device_id": "int64", "time_ms": "int64", **dict.fromkeys(("lon", "lat"), "float64")}
-    dtypes |= dict.fromkeys(VALUES, "float64")
+    dtypes |= {name: POINT_DTYPES[name] for name in (*VALUES, *KEPT)}
     empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()})
     frames = [
         frame[np.isin(frame["time_ms"] // MS_PER_DAY, days)] for frame in fetch_columns(connection, query, dtypes)

@@ -186,7 +186,7 @@ class Dawarich:
         return frame.fillna({"digest": 0}).astype("int64")  # of places that are empty, hashes are NULL
 
     def points(self, user_id: int, days: Collection[int]) -> pd.DataFrame:
-        """Return the points of a user on some days (UTC), with the columns of `POINT_DTYPES`."""
+        """Return the points of a user on some days (UTC), with the columns of `POINT_DTYPES`, as they came."""
         query = f"""
             SELECT p.timestamp::int8 * 1000, ST_X(p.lonlat::geometry), ST_Y(p.lonlat::geometry),
                    {self._altitude}, p.accuracy::float8, convert_to(coalesce(p.tracker_id, ''), 'UTF8')
@@ -195,7 +195,8 @@ class Dawarich:
                             AND p.timestamp < (day + 1) * {SECONDS_PER_DAY}
             WHERE {self.usable}
             """
-        frames = [*copy_out(self.connection, query, POINT_DTYPES, FETCH_ROWS)]
+        in_order = f"{query} ORDER BY p.timestamp, p.id"
+        frames = [*copy_out(self.connection, in_order, POINT_DTYPES, FETCH_ROWS)]
         if not frames:
             return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in POINT_DTYPES.items()})
         frame = pd.concat(frames, ignore_index=True)

@@ -52,5 +52,5 @@ def _print_settings(settings: Any, as_json: bool) -> None:  # noqa: ANN401
         return
     changed = settings.changed()
     for name, value in values.items():
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = ",".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else json.dumps(value)
         click.echo(f"{name}={text}{'' if name in changed else '   (default)'}")

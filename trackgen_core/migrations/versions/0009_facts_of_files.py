@@ -16,6 +16,12 @@ COMMENTS = {
     "activity": "code of what the source says of how somebody moved, 0: unknown",
 }
 
+TIED_DAYS = """
+    FROM (
+        SELECT device_id, time_ms / 86400000 AS day FROM points GROUP BY device_id, time_ms HAVING count(*) > 1
+    ) AS tied JOIN devices USING (device_id)
+"""
+
 
 def upgrade() -> None:
     for name, comment in COMMENTS.items():
@@ -23,8 +29,9 @@ def upgrade() -> None:
     now_ms = time.time_ns() // 1_000_000  # the digest of points that share a time stamp is made in another way
     op.execute(f"""
         INSERT INTO dirty_days (stage, user_id, day, version, listed_ms, is_change)
-        SELECT DISTINCT 'segments', user_id, day, {now_ms << 20}, {now_ms}, 1
-        FROM (
-            SELECT device_id, time_ms / 86400000 AS day FROM points GROUP BY device_id, time_ms HAVING count(*) > 1
-        ) AS tied JOIN devices USING (device_id) WHERE true ON CONFLICT DO NOTHING
+        SELECT DISTINCT 'segments', user_id, day, {now_ms << 20}, {now_ms}, 1 {TIED_DAYS}
+        WHERE true ON CONFLICT DO NOTHING
     """)
+    # The order within these is to be mirrored, too: so they are compared once more, whatever triggers tell.
+    op.execute(f"UPDATE dawarich_users SET token = NULL WHERE user_id IN (SELECT user_id {TIED_DAYS})")
+    op.execute(f"DELETE FROM dawarich_days WHERE (user_id, day) IN (SELECT user_id, day {TIED_DAYS})")
