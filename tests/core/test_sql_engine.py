@@ -128,8 +128,9 @@ def test_breaks_noise_stays_and_midnight(store: Store, case, data: DataObject) -
 
 
 @few
-@given(tied(), strategies.settings_of_rest())
-def test_points_of_one_instant(store: Store, points, rules: Settings) -> None:
+@given(tied(), strategies.settings_of_rest(), st.data())
+def test_points_of_one_instant(store: Store, points, rules: Settings, data: DataObject) -> None:
+    rules = data.draw(rules_of_gaps(rules))
     clear(store)
     for user in {point.user for point in points}:
         store.set_settings(user, rules.model_dump())
@@ -172,6 +173,86 @@ def test_all_scenarios_at_once(store: Store) -> None:
     expected, found = ([*read(store)] for read in (Store.read_tracks, read_sql_tracks))
     names = ["track_id", "user", "device", "started_ms", "ended_ms", "points", "length_mm", "avg_speed_kmh"]
     assert pd.concat(expected)[names].to_dict("list") == pd.concat(found)[names].to_dict("list")
+
+
+def every(minutes: float, metres: list[float], start: str = "10:00") -> list[Point]:
+    return [fix(at(start) + round(n * minutes * MINUTE), m) for n, m in enumerate(metres)]
+
+
+RULES_BETWEEN_STAYS: dict[str, tuple[list[Point], dict[str, object], int]] = {
+    "a silent stay ends two tracks": (
+        [*every(1, [500.0 * n for n in range(31)]), *every(1, [14_800.0 - 500.0 * n for n in range(31)], "13:00")],
+        {},
+        2,
+    ),
+    "a link that leads too far is no silent stay": (
+        [*every(1, [500.0 * n for n in range(31)]), *every(1, [14_800.0 - 500.0 * n for n in range(31)], "10:45")],
+        {"silent_stay_m": 100, "gap_rule": "fixed"},
+        1,
+    ),
+    "a point every 40 minutes is a track": (every(40, [9000.0 * n for n in range(8)]), {}, 1),
+    "a point every 40 minutes, by fixed gaps": (every(40, [9000.0 * n for n in range(8)]), {"gap_rule": "fixed"}, 0),
+    "two and a half times the interval": (
+        [*every(20, [9000.0 * n for n in range(4)]), *every(20, [90_000 + 9000.0 * n for n in range(4)], "11:50")],
+        {},
+        1,
+    ),
+    "more than two and a half times the interval": (
+        [*every(20, [9000.0 * n for n in range(4)]), *every(20, [90_000 + 9000.0 * n for n in range(4)], "11:51")],
+        {},
+        2,
+    ),
+    "the interval is a median": (
+        [
+            fix(at(time), 9000.0 * n)
+            for n, time in enumerate(("10:00", "10:20", "10:40", "10:45", "11:35", "11:55", "12:15"))
+        ],
+        {},
+        1,
+    ),
+    "two stays with a silence between": (
+        [*every(1, [0.0] * 15), *every(1, [300.0] * 15, "11:00")],
+        {"minutes_between_routes": 90},
+        0,
+    ),
+    "a flight of 900 km": (
+        [*every(1, [500.0 * n for n in range(31)]), *every(1, [9e5 + 500.0 * n for n in range(31)], "13:00")],
+        {},
+        1,
+    ),
+    "a phone that wakes up at night": (
+        [
+            *every(1, [500.0 * n - 7000 for n in range(15)], "09:46"),
+            *(fix(at("11:30"), 20.0), fix(at("11:33"), 60.0), fix(at("13:00"), 10.0)),
+            *every(1, [500.0 * n for n in range(15)], "15:00"),
+        ],
+        {},
+        2,
+    ),
+    "a stay that creeps is cut, and no track goes over the cut": (every(5, [10.0 * n for n in range(100)]), {}, 0),
+    "two points in one minute are half a minute apart": (
+        [
+            point._replace(time_ms=point.time_ms // MINUTE * MINUTE, seq=n % 2)
+            for n, point in enumerate(every(0.5, [700.0 * n for n in range(60)]))
+        ],
+        {},
+        1,
+    ),
+    "a pause has no length": (
+        [point._replace(pause=int(n == 20)) for n, point in enumerate(every(1, [500.0 * n for n in range(31)]))],
+        {},
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RULES_BETWEEN_STAYS)
+def test_a_rule_between_stays(store: Store, case: str) -> None:
+    points, rules, tracks = RULES_BETWEEN_STAYS[case]
+    store.set_settings("anna", {"length_smoothing": "off", **rules})
+    world.add(store, points)
+    world.generate(store)
+    assert_agreed(compare(store), tracks)
 
 
 def test_a_day_is_read_with_what_reaches_into_it_and_no_more(store: Store) -> None:
@@ -266,6 +347,25 @@ def test_a_planted_fault_is_found_and_named(store: Store, fault: str) -> None:
     assert found.differences
     assert any(FAULTS[fault] in difference for difference in found.first)
     assert all(difference.startswith("anna, phone, 2024-03-01T") for difference in found.first)
+
+
+def test_lengths_without_jitter_are_not_compared(store: Store, tmp_path: Path) -> None:
+    world.add(store, ride("10:00", 31))
+    world.generate(store)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE tracks SET length_mm = 17")
+    found = compare(store)
+    assert_agreed(found, 1)
+    assert found.smoothed == 1
+    env = {"TRACKGEN_DATABASE_URL": store.database.url}
+    assert "lengths of 1 track not compared" in trackgen(tmp_path, "verify", "--engine", "sql", env=env)
+    assert json.loads(trackgen(tmp_path, "verify", "--engine", "sql", "--json", env=env))["lengths_left_out"] == 1
+    store.set_settings("anna", {"length_smoothing": "off"})
+    with store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM dirty_days")
+    found = compare(store)
+    assert (found.smoothed, found.differences) == (0, 1)
+    assert "length_mm is 17, but SQL gives" in found.first[0]
 
 
 def test_work_that_is_listed_is_no_difference(store: Store) -> None:
