@@ -20,6 +20,7 @@ from tests import postgres, strategies, world
 from tests.command_line import run, trackgen
 from tests.core.test_ties import tied
 from tests.effort import examples
+from tests.reference import Point
 from tests.scenarios import MINUTE, SCENARIOS, STAYS_AND_NOISE, at, fix, ride
 from trackgen_core.database import Database, DatabaseError, bulk_insert
 from trackgen_core.merging import TRACK_DTYPES
@@ -89,10 +90,36 @@ def assert_engines_agree(store: Store, days: list[int]) -> None:
     assert sum(part.tracks for part in parts) == whole.tracks
 
 
+@st.composite
+def rules_of_gaps(draw: st.DrawFn, settings: Settings) -> Settings:
+    """The same settings with any rule of gaps and silences, and mostly with plain lengths, which are compared."""
+    values = {
+        "gap_rule": draw(st.sampled_from(["adaptive", "fixed"])),
+        "silent_stay_m": draw(st.sampled_from([500, 0, 75, 10_000])),
+        "length_smoothing": draw(st.sampled_from(["off", "off", "on"])),
+    }
+    return settings.model_copy(update=values)
+
+
+@st.composite
+def recordings(draw: st.DrawFn, points: list[Point]) -> list[Point]:
+    """The same points with pauses, and with some of them at the time of the one before, in the order of a file."""
+    found: list[Point] = []
+    kinds = st.sampled_from(["", "", "", "", "pause", "same time"])
+    for point in points:
+        kind, before = draw(kinds), found[-1] if found else None
+        if before and kind == "same time" and (before.user, before.device) == (point.user, point.device):
+            point = point._replace(time_ms=before.time_ms, seq=before.seq + 1)
+        found.append(point._replace(pause=int(kind == "pause")))
+    return found
+
+
 @few
-@given(strategies.cases())
-def test_breaks_noise_stays_and_midnight(store: Store, case) -> None:
+@given(strategies.cases(), st.data())
+def test_breaks_noise_stays_and_midnight(store: Store, case, data: DataObject) -> None:
     points, rules = case
+    rules = {user: data.draw(rules_of_gaps(rules.get(user, Settings()))) for user in strategies.USERS}
+    points = data.draw(recordings(points))
     clear(store)
     world.set_settings(store, rules)
     world.add(store, points)
@@ -101,8 +128,9 @@ def test_breaks_noise_stays_and_midnight(store: Store, case) -> None:
 
 
 @few
-@given(tied(), strategies.settings_of_rest())
-def test_points_of_one_instant(store: Store, points, rules: Settings) -> None:
+@given(tied(), strategies.settings_of_rest(), st.data())
+def test_points_of_one_instant(store: Store, points, rules: Settings, data: DataObject) -> None:
+    rules = data.draw(rules_of_gaps(rules))
     clear(store)
     for user in {point.user for point in points}:
         store.set_settings(user, rules.model_dump())
@@ -114,6 +142,7 @@ def test_points_of_one_instant(store: Store, points, rules: Settings) -> None:
 @few
 @given(strategies.lives(), strategies.settings_of_rest(), st.data())
 def test_edits(store: Store, points, rules: Settings, data: DataObject) -> None:
+    rules, points = data.draw(rules_of_gaps(rules)), data.draw(recordings(points))
     clear(store)
     store.set_settings("anna", rules.model_dump())
     world.add(store, points)
@@ -133,14 +162,102 @@ def test_all_scenarios_at_once(store: Store) -> None:
         world.add(store, points)
     world.generate(store)
     assert_agreed(compare(store), tracks)
+    with store.read() as connection:
+        names = store.names_of(connection).values()
+    for user in names:
+        store.set_settings(user, {"length_smoothing": "off"})
+    world.generate(store)
+    plain = compare(store)
+    assert_agreed(plain, tracks)
+    assert plain.smoothed == 0
     expected, found = ([*read(store)] for read in (Store.read_tracks, read_sql_tracks))
     names = ["track_id", "user", "device", "started_ms", "ended_ms", "points", "length_mm", "avg_speed_kmh"]
     assert pd.concat(expected)[names].to_dict("list") == pd.concat(found)[names].to_dict("list")
 
 
+def every(minutes: float, metres: list[float], start: str = "10:00") -> list[Point]:
+    return [fix(at(start) + round(n * minutes * MINUTE), m) for n, m in enumerate(metres)]
+
+
+RULES_BETWEEN_STAYS: dict[str, tuple[list[Point], dict[str, object], int]] = {
+    "a silent stay ends two tracks": (
+        [*every(1, [500.0 * n for n in range(31)]), *every(1, [14_800.0 - 500.0 * n for n in range(31)], "13:00")],
+        {},
+        2,
+    ),
+    "a link that leads too far is no silent stay": (
+        [*every(1, [500.0 * n for n in range(31)]), *every(1, [14_800.0 - 500.0 * n for n in range(31)], "10:45")],
+        {"silent_stay_m": 100, "gap_rule": "fixed"},
+        1,
+    ),
+    "a point every 40 minutes is a track": (every(40, [9000.0 * n for n in range(8)]), {}, 1),
+    "a point every 40 minutes, by fixed gaps": (every(40, [9000.0 * n for n in range(8)]), {"gap_rule": "fixed"}, 0),
+    "two and a half times the interval": (
+        [*every(20, [9000.0 * n for n in range(4)]), *every(20, [90_000 + 9000.0 * n for n in range(4)], "11:50")],
+        {},
+        1,
+    ),
+    "more than two and a half times the interval": (
+        [*every(20, [9000.0 * n for n in range(4)]), *every(20, [90_000 + 9000.0 * n for n in range(4)], "11:51")],
+        {},
+        2,
+    ),
+    "the interval is a median": (
+        [
+            fix(at(time), 9000.0 * n)
+            for n, time in enumerate(("10:00", "10:20", "10:40", "10:45", "11:35", "11:55", "12:15"))
+        ],
+        {},
+        1,
+    ),
+    "two stays with a silence between": (
+        [*every(1, [0.0] * 15), *every(1, [300.0] * 15, "11:00")],
+        {"minutes_between_routes": 90},
+        0,
+    ),
+    "a flight of 900 km": (
+        [*every(1, [500.0 * n for n in range(31)]), *every(1, [9e5 + 500.0 * n for n in range(31)], "13:00")],
+        {},
+        1,
+    ),
+    "a phone that wakes up at night": (
+        [
+            *every(1, [500.0 * n - 7000 for n in range(15)], "09:46"),
+            *(fix(at("11:30"), 20.0), fix(at("11:33"), 60.0), fix(at("13:00"), 10.0)),
+            *every(1, [500.0 * n for n in range(15)], "15:00"),
+        ],
+        {},
+        2,
+    ),
+    "a stay that creeps is cut, and no track goes over the cut": (every(5, [10.0 * n for n in range(100)]), {}, 0),
+    "two points in one minute are half a minute apart": (
+        [
+            point._replace(time_ms=point.time_ms // MINUTE * MINUTE, seq=n % 2)
+            for n, point in enumerate(every(0.5, [700.0 * n for n in range(60)]))
+        ],
+        {},
+        1,
+    ),
+    "a pause has no length": (
+        [point._replace(pause=int(n == 20)) for n, point in enumerate(every(1, [500.0 * n for n in range(31)]))],
+        {},
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RULES_BETWEEN_STAYS)
+def test_a_rule_between_stays(store: Store, case: str) -> None:
+    points, rules, tracks = RULES_BETWEEN_STAYS[case]
+    store.set_settings("anna", {"length_smoothing": "off", **rules})
+    world.add(store, points)
+    world.generate(store)
+    assert_agreed(compare(store), tracks)
+
+
 def test_a_day_is_read_with_what_reaches_into_it_and_no_more(store: Store) -> None:
     """A chain of ten days is one track: of the day on which it starts, wherever one looks from."""
-    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "gap_rule": "fixed"})
     points = [fix(at("10:00") + n * 20 * MINUTE, 100.0 * n) for n in range(720)]
     world.add(store, [*ride("05:00", 10), *points, *ride("15 05:00", 10)])
     world.generate(store)
@@ -219,7 +336,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_named(store: Store, fault: str) -> None:
-    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "length_smoothing": "off"})
     world.add(store, [*ride("10:00", 31), *ride("15:00", 31)])
     world.generate(store)
     assert_agreed(compare(store), 2)
@@ -232,6 +349,25 @@ def test_a_planted_fault_is_found_and_named(store: Store, fault: str) -> None:
     assert all(difference.startswith("anna, phone, 2024-03-01T") for difference in found.first)
 
 
+def test_lengths_without_jitter_are_not_compared(store: Store, tmp_path: Path) -> None:
+    world.add(store, ride("10:00", 31))
+    world.generate(store)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE tracks SET length_mm = 17")
+    found = compare(store)
+    assert_agreed(found, 1)
+    assert found.smoothed == 1
+    env = {"TRACKGEN_DATABASE_URL": store.database.url}
+    assert "lengths of 1 track not compared" in trackgen(tmp_path, "verify", "--engine", "sql", env=env)
+    assert json.loads(trackgen(tmp_path, "verify", "--engine", "sql", "--json", env=env))["lengths_left_out"] == 1
+    store.set_settings("anna", {"length_smoothing": "off"})
+    with store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM dirty_days")
+    found = compare(store)
+    assert (found.smoothed, found.differences) == (0, 1)
+    assert "length_mm is 17, but SQL gives" in found.first[0]
+
+
 def test_work_that_is_listed_is_no_difference(store: Store) -> None:
     world.add(store, ride("10:00", 31))
     found = compare(store)
@@ -242,7 +378,7 @@ def test_work_that_is_listed_is_no_difference(store: Store) -> None:
 
 def test_on_the_command_line(store: Store, tmp_path: Path) -> None:
     env = {"TRACKGEN_DATABASE_URL": store.database.url}
-    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0})
+    store.set_settings("anna", {"noise_filter": False, "stay_minutes": 0, "length_smoothing": "off"})
     world.add(store, ride("10:00", 31))
     world.generate(store)
     for engine in ("python", "sql"):

@@ -70,6 +70,7 @@ def _verify_by_sql(
         "links": found.links,
         "near_half": found.near_half,
         "left_out": found.left_out,
+        "lengths_left_out": found.smoothed,
         "users_left_out": found.users_left_out,
         "differences": found.differences,
         "first_differences": found.first,
@@ -78,6 +79,11 @@ def _verify_by_sql(
         click.echo(
             f"{counted(found.tracks, 'track')} made by SQL, {found.stored:,} stored, {found.left_out:,} not compared"
         )
+        if found.smoothed:
+            click.echo(
+                f"  lengths of {counted(found.smoothed, 'track')} not compared: SQL makes plain lengths, and their users "
+                "have length_smoothing=on"
+            )
         click.echo(f"{counted(found.links, 'link')} measured by PostGIS and by pyproj")
         if found.near_half:
             click.echo(f"  {found.near_half:,} of them on a half of a millimetre, rounded either way")
