@@ -228,7 +228,8 @@ def is_no_leg(parts: Sequence[Part], n: int) -> bool:
         return False
     if len(beside) == 1:
         return part_ms(parts[n]) < MINUTE_MS
-    return beside[0] == beside[1] and part_ms(parts[n]) < SHORTEST_MINUTES[name.mode] * MINUTE_MS
+    shortest_minutes = 60 if beside[0].mode == "boat" else SHORTEST_MINUTES[name.mode]
+    return beside[0] == beside[1] and part_ms(parts[n]) < shortest_minutes * MINUTE_MS
 
 
 def main_name(stretches: Sequence[Stretch], unused: Sequence[str]) -> Named:

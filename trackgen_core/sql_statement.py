@@ -19,10 +19,10 @@ from trackgen_core.breaks import (
 )
 from trackgen_core.cells import SILENCE_MS
 from trackgen_core.clock import SPREAD_MS
+from trackgen_core.dwelling import LONGEST_SILENCE_MS
 from trackgen_core.geodesy import BELOW_HALF, GEOD
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE
 from trackgen_core.settings import Settings
-from trackgen_core.stays import LONGEST_SILENCE_MS
 
 NEAR_HALF_MM: Final = 3e-5
 """PostGIS and pyproj may round the length of a link to different mm if it is so near to a half: PostGIS keeps degrees
