@@ -81,8 +81,8 @@ def _verify_by_sql(
         )
         if found.smoothed:
             click.echo(
-                f"  lengths of {counted(found.smoothed, 'track')} not compared: SQL makes plain lengths, and their users "
-                "have length_smoothing=on"
+                f"  lengths of {counted(found.smoothed, 'track')} not compared: SQL makes plain lengths, and their "
+                "users have length_smoothing=on"
             )
         click.echo(f"{counted(found.links, 'link')} measured by PostGIS and by pyproj")
         if found.near_half:
