@@ -322,7 +322,7 @@ def make_track(reason: str, run: Sequence[Fix], legs: tuple[Leg, ...], mode: str
         points=own,
         length_mm=sum(leg.length_mm for leg in legs),
         duration_ms=duration_ms,
-        moving_ms=min(duration_ms, sum(leg.moving_ms for leg in legs)),
+        moving_ms=sum(leg.moving_ms for leg in legs),
         elevation_gain_cm=gain_cm if altitudes else None,
         elevation_loss_cm=loss_cm if altitudes else None,
         elevation_min_cm=min(altitudes) if altitudes else None,

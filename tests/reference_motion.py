@@ -44,8 +44,8 @@ def links_of(fixes: Sequence[Fix], rules: Settings) -> list[Link | None]:
     cells = cells_of(fixes)
     plain_mm = plain_lengths(fixes)
     fine_mm = fine_lengths(fixes, plain_mm)
-    together = [n for cell in cells_of(fixes, 5 * SECOND_MS) if cell.last > cell.first for n in (cell.first, cell.last)]
-    noisy = [is_noisy(cells, n, plain_mm, fine_mm, together) for n in range(len(cells))]
+    fine = cells_of(fixes, 5 * SECOND_MS)
+    noisy = [is_noisy(cells, n, plain_mm, fine_mm, fine) for n in range(len(cells))]
     of_cell = {n: number for number, cell in enumerate(cells) for n in range(cell.first, cell.last + 1)}
     chosen_mm = [fine_mm[n] if noisy[of_cell[n]] else plain_mm[n] for n in range(len(fixes))]
     jittery = [is_jittery(cells, n, chosen_mm) for n in range(len(cells))]
@@ -144,14 +144,17 @@ def way_mm(cells: Sequence[Cell], ends: tuple[int, int], lengths_mm: Sequence[in
 
 
 def is_noisy(
-    cells: Sequence[Cell], k: int, plain_mm: Sequence[int], fine_mm: Sequence[int], together: Sequence[int]
+    cells: Sequence[Cell], k: int, plain_mm: Sequence[int], fine_mm: Sequence[int], fine: Sequence[Cell]
 ) -> bool:
     """Tell whether the links to the points of a cell have their fine lengths.
 
-    `together` are points that share their fine cell with another one.
+    `fine` are the fine cells.
     """
     ends = chord(cells, k, 25 * SECOND_MS)
-    if ends is None or not any(cells[ends[0]].first <= n <= cells[ends[1]].last for n in together):
+    if ends is None:
+        return False
+    first, last = cells[ends[0]].first, cells[ends[1]].last
+    if last - first + 1 < 2 * sum(first <= cell.first <= last for cell in fine):
         return False
     return 100 * way_mm(cells, ends, fine_mm) < 95 * way_mm(cells, ends, plain_mm)
 

@@ -87,14 +87,14 @@ def by_the_clock(points: Sequence[Point]) -> list[Fix]:
     for n, point in enumerate(points):
         later = next((time_ms for time_ms in times[n:] if time_ms > point.time_ms), None)
         earlier = next((time_ms for time_ms in times[:n][::-1] if time_ms < point.time_ms), None)
-        if later is not None:
+        if later is not None and later - point.time_ms <= 10 * MINUTE_MS:
             span = later - point.time_ms
-        elif earlier is not None:
+        elif earlier is not None and point.time_ms - earlier <= 10 * MINUTE_MS:
             span = point.time_ms - earlier
         else:
             span = 0
         first = times.index(point.time_ms)
-        late_ms = (n - first) * min(span, 10 * MINUTE_MS) // times.count(point.time_ms)
+        late_ms = (n - first) * span // times.count(point.time_ms)
         fixes.append(Fix(point, point.time_ms + late_ms))
     return fixes
 

@@ -12,14 +12,14 @@ from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE
 DEVICE_JUMP_MS: Final = 2 * MS_PER_DAY
 """How far apart devices are put on the clock of the rules, which look less far."""
 SPREAD_MS: Final = 10 * MS_PER_MINUTE
-"""The longest time over which the points of one instant are spread."""
+"""The longest time over which the points of one instant are spread: a point farther away says nothing about it."""
 
 
 def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
     """Return how much later than its time each point is by the clock of the rules.
 
     Programs cut times to full seconds or minutes, or stamp all points of a batch with one time. The points of one
-    instant are therefore spread evenly over the time until the next one; those of the last instant over as much time as
+    instant are therefore spread evenly over the time until the next one, or, if that is far away, over as much time as
     there was before it.
 
     Parameters
@@ -43,10 +43,10 @@ def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
     before, behind = np.maximum(begin - 1, 0), np.minimum(begin + count, len(time_ms) - 1)
     follows = (before < begin) & (device[before] == device[begin])
     goes_on = (behind >= begin + count) & (device[behind] == device[begin])
-    until_ms = np.where(
-        goes_on, time_ms[behind] - time_ms[begin], np.where(follows, time_ms[begin] - time_ms[before], 0)
-    )
-    until_ms = np.minimum(until_ms, SPREAD_MS)
+    goes_on &= time_ms[behind] - time_ms[begin] <= SPREAD_MS
+    follows &= time_ms[begin] - time_ms[before] <= SPREAD_MS
+    before_ms = np.where(follows, time_ms[begin] - time_ms[before], 0)
+    until_ms = np.where(goes_on, time_ms[behind] - time_ms[begin], before_ms)
     number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     late[np.repeat(begin, count) + number] = number * np.repeat(until_ms, count) // np.repeat(count, count)
     return late

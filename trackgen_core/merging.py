@@ -619,7 +619,7 @@ def make_tracks(segments: pd.DataFrame, seams: Seams, devices: pd.DataFrame) -> 
     modes = main_modes(legs)
     length_mm, duration_ms = chains["length_mm"].to_numpy(), tracks["duration_ms"].to_numpy()
     tracks["length_mm"] = length_mm
-    tracks["moving_ms"] = np.minimum(_moving_ms(chains), duration_ms)  # points of the last instant are spread over more
+    tracks["moving_ms"] = _moving_ms(chains)
     tracks["avg_speed_kmh"] = np.divide(length_mm * 3.6, duration_ms, out=np.zeros(len(chains)), where=duration_ms > 0)
     unknown = (chains["min_cm"] > chains["max_cm"]).to_numpy()
     for name in ("gain_cm", "loss_cm", "min_cm", "max_cm"):

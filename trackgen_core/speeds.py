@@ -156,8 +156,8 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
     if len(fine.first) < len(link_ms):
         speed = np.repeat(find_chords(fine, 0).m_s, fine.last - fine.first + 1)
         fine_mm = np.where(long, link_mm, (speed * link_ms).astype(np.int64))
-        shared = cells.last + 1 - np.searchsorted(fine.first, cells.last, "right")  # so many points less fine cells
-        several = shared[around.last] > np.append(0, shared)[around.first]
+        more = cells.last + 1 - 2 * np.searchsorted(fine.first, cells.last, "right")  # points than twice the fine cells
+        several = more[around.last] >= np.append(0, more)[around.first]
         noisy = of_points(several & (way_mm(fine_mm) < NOISE * way_mm(link_mm)))
         smooth_mm = np.where(noisy, fine_mm, link_mm)
     slow = _bands(around.m_s) <= WALK

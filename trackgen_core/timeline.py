@@ -180,7 +180,7 @@ def _line(chains: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     for n in range(1, len(chains)):
         hop = int(hop_ms[n - 1]), int(hop_mm[n - 1])
         why = explain(int(reason[n]), *hop, settings, is_stay=kind[n] == "stay")
-        if reason[n] not in TOUCHING:
+        if reason[n] not in TOUCHING or starts[n] > lasts[n - 1]:  # stays that are apart, or whose place has crept
             rows.append(("gap", lasts[n - 1], starts[n], 0, 0, None, why))
         rows.append((kind[n], starts[n], lasts[n], points[n], lengths[n], modes[n], why))
     line = pd.DataFrame(rows, columns=[name for name in LINE_DTYPES if name not in ("user", "device")])

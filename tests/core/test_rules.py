@@ -458,18 +458,6 @@ def test_edges_of_joined_pieces(back_s, north_m, out_m, is_one):
         assert stay.radius_cm == half_away(math.hypot(20.0, north_m) * 50)
 
 
-@pytest.mark.parametrize(("north_m", "is_one"), [(75.0, True), (75.01, False)])
-def test_stays_of_the_same_place_are_one_whatever_was_between(north_m, is_one):
-    # Both reach to three sides, so that the quarter of an hour between is in no still window.
-    def swinging(start_s: float, north_m: float, side: int) -> list[Point]:
-        swings = [(60.0 * side, 0.0), (0.0, 60.0), (0.0, -60.0)]
-        steps = [swings[i // 2 % 3] if i % 2 else (0.0, 0.0) for i in range(21)]
-        return [spot(start_s + 180 * i, north_m + north, east) for i, (north, east) in enumerate(steps)]
-
-    points = [*swinging(0, 0.0, -1), *swinging(4500, north_m, 1)]
-    assert stays(points) == ([(0, 8100, 42)] if is_one else [(0, 3600, 21), (4500, 8100, 21)])
-
-
 def test_the_ends_of_a_pause_remain_fixes_of_their_tracks():
     points = [*ride("10:00", 11), *ride("18:10", 11, from_m=6000)]
     line = timeline(points, Settings())
