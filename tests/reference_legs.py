@@ -164,7 +164,7 @@ def is_train(stretch: Stretch) -> bool:
     all_ms = stretch.ms()
     straight = sum(link.straight * link.ms for link in stretch.links)
     unsteady_ms = stretch.ms(lambda link: link.is_unsteady)
-    is_straight = straight >= 960 * all_ms or (straight >= 840 * all_ms and 100 * unsteady_ms >= 70 * all_ms)
+    is_straight = straight >= 955 * all_ms or (straight >= 840 * all_ms and 100 * unsteady_ms >= 70 * all_ms)
     return stretch.length_mm >= 8 * all_ms and is_straight
 
 

@@ -165,6 +165,10 @@ def is_jittery(cells: Sequence[Cell], k: int, lengths_mm: Sequence[int]) -> bool
     if ends is None:
         return False
     chord_mm = 10 * apart_cm(cells[ends[0]].place, cells[ends[1]].place)
+    by_cells_mm = 10 * sum(int(apart_cm(cells[n].place, cells[n + 1].place)) for n in range(*ends))
+    is_fast_by_cells = 10 * by_cells_mm >= 22 * (cells[ends[1]].clock_ms - cells[ends[0]].clock_ms)
+    if is_fast_by_cells and by_cells_mm >= 0.8 * way_mm(cells, ends, lengths_mm):
+        return False  # laps
     is_fast = speed_between(cells[ends[0]], cells[ends[1]]) >= 2.2
     return chord_mm < (0.5 if is_fast else 0.7) * way_mm(cells, ends, lengths_mm)
 

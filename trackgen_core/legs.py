@@ -40,7 +40,7 @@ CYCLIST_FASTER: Final = 3
 """Percent of the moving time that a fast cyclist may be faster than 10 m/s."""
 CYCLIST_STOPS: Final = 15
 """Percent of all time that a fast cyclist may stand."""
-TRAIN_STRAIGHT: Final = 960
+TRAIN_STRAIGHT: Final = 955
 """How straight the way of a train is at least, in permille."""
 CURVED_STRAIGHT: Final = 840
 RAIL_SHARE: Final = 70

@@ -34,6 +34,9 @@ SLOW_JITTER: Final = 0.7
 """A slow way is jitter if its chord is less than so much of it."""
 JITTER: Final = 0.5
 """A fast one, which turns more in the same time, if it is less than this."""
+LAPS: Final = 0.8
+LAPS_DM_S: Final = 22
+"""Who is so fast, in 0.1 m/s, from cell to cell, on a way hardly shorter than the links, does not jitter but turns."""
 WALK: Final = 1
 """The last band of slow ways."""
 UNSTEADY_M_S2: Final = 0.12
@@ -160,9 +163,13 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
         several = more[around.last] >= np.append(0, more)[around.first]
         noisy = of_points(several & (way_mm(fine_mm) < NOISE * way_mm(link_mm)))
         smooth_mm = np.where(noisy, fine_mm, link_mm)
+    between_cm = distances_cm(cells.places[:, :-1], cells.places[:, 1:]).astype(np.int64)
+    so_far_cm = np.cumsum(np.append(0, between_cm))
+    way, by_cells_mm = way_mm(smooth_mm), 10 * (so_far_cm[around.last] - so_far_cm[around.first])
     slow = _bands(around.m_s) <= WALK
-    jitter = of_points(10 * around.cm < np.where(slow, SLOW_JITTER, JITTER) * way_mm(smooth_mm))
-    jitter &= link_ms <= FARTHEST_MS
+    jitters = 10 * around.cm < np.where(slow, SLOW_JITTER, JITTER) * way
+    laps = (by_cells_mm >= LAPS * way) & (10 * by_cells_mm >= LAPS_DM_S * around.ms)
+    jitter = of_points(jitters & ~laps) & (link_ms <= FARTHEST_MS)
     smooth_mm = np.where(jitter, (of_points(around.m_s) * link_ms).astype(np.int64), smooth_mm)
 
     links = find_chords(cells, 0)
@@ -176,9 +183,8 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
     unsteady = 1_000 * change > UNSTEADY_M_S2 * np.maximum(shorter_ms, 1_000)
     unsteady &= np.append(False, cells.part[1:] == cells.part[:-1])
 
-    path_cm = np.cumsum(np.append(0, distances_cm(cells.places[:, :-1], cells.places[:, 1:]).astype(np.int64)))
     chords = find_chords(cells, STRAIGHT_MS)
-    path_cm = path_cm[chords.last] - path_cm[chords.first]
+    path_cm = so_far_cm[chords.last] - so_far_cm[chords.first]
     straight = np.divide(PERMILLE * chords.cm, path_cm, out=np.full(len(path_cm), float(PERMILLE)), where=path_cm > 0)
     straight = np.minimum(straight, PERMILLE).astype(np.int64)
     return Links(
