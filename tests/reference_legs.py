@@ -172,7 +172,7 @@ def is_boat(stretch: Stretch) -> bool:
     all_ms = stretch.ms()
     return (
         all_ms >= 30 * MINUTE_MS
-        and 5_000_000 <= stretch.length_mm <= 15 * all_ms
+        and 10_000_000 <= stretch.length_mm <= 15 * all_ms
         and 100 * stretch.sea_ms >= 80 * all_ms
     )
 

@@ -251,7 +251,8 @@ def test_a_pair_is_as_long_as_the_link_between_the_same_points(line, data: DataO
 
 
 def reason_of(gap_ms: int, gap_mm: int, **values: object) -> str:
-    (code,) = break_reasons(np.array([gap_ms]), np.array([gap_mm]), Settings(**values))
+    unknown = np.zeros(1, np.int64)
+    (code,) = break_reasons(np.array([gap_ms]), np.array([gap_mm]), unknown, unknown, Settings(**values))
     return BREAK_REASONS[code]
 
 
