@@ -45,6 +45,7 @@ def by_breaks_alone(settings: Settings) -> Settings:
         "climb_threshold_m": 0,
         "split_at_midnight": False,
         "timezone": "UTC",
+        "length_smoothing": "off",
     }
     return settings.model_copy(update=plain)
 

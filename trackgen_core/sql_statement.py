@@ -207,8 +207,9 @@ ends_of_stays AS (
 ),
 -- The points that are no copies, with the clock of the rules: those of one time are spread over the time to the next.
 points_with_clock AS (
-    SELECT points.*, time_ms + number_there * least(coalesce(next_ms - time_ms, time_ms - last_ms, 0), {SPREAD_MS})
-                               / count_there AS clock_ms
+    SELECT points.*, time_ms + number_there * (CASE WHEN next_ms - time_ms <= {SPREAD_MS} THEN next_ms - time_ms
+                                                    WHEN time_ms - last_ms <= {SPREAD_MS} THEN time_ms - last_ms
+                                                    ELSE 0 END) / count_there AS clock_ms
     FROM (
         SELECT contexts.*, time_ms, seq, lon, lat, pause, noise.reason IS NOT NULL AND filters AS is_noise,
                row_number() OVER (there ORDER BY seq, lon, lat) - 1 AS number_there, count(*) OVER there AS count_there,

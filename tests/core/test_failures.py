@@ -287,16 +287,16 @@ def test_a_dead_letter_counts_its_attempts_until_it_is_revived(store: Store) -> 
 
 
 def test_broken_segments_cost_their_surroundings_only(store: Store) -> None:
-    points = history(days=12)
+    points = history(days=20)
     world.add(store, points)
     do(store, stages=["segments"])
-    execute(store, "UPDATE segments SET length_mm = 'abc' WHERE device_id = 2 AND day = ? AND number = 1", DAY + 5)
+    execute(store, "UPDATE segments SET length_mm = 'abc' WHERE device_id = 2 AND day = ? AND number = 1", DAY + 10)
     failures = do(store)
     lost = cells_of(store, [failure.window for failure in failures])
-    assert ("bob", DAY + 5) in lost
-    assert all(user == "bob" and abs(day - DAY - 5) <= 3 for user, day in lost)
+    assert ("bob", DAY + 10) in lost
+    assert all(user == "bob" and abs(day - DAY - 10) <= 5 for user, day in lost)
     assert {letter[1:3] for letter in dead(store)} == set(lost)
-    others = expected(history(["anna", "zoë"], 12))
+    others = expected(history(["anna", "zoë"], 20))
     assert [track for track in tracks(world.tracks(store)) if track.user != "bob"] == others
     (result,) = do_windows(store, "tracks", [Window(DAY, DAY + 12, (1, 2, 3))], 1, TWICE)
     assert isinstance(result, WindowResult)

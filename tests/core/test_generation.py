@@ -25,6 +25,7 @@ from hypothesis.strategies import DataObject
 from tests import reference, strategies, world
 from tests.effort import examples
 from tests.reference import Point
+from tests.reference_words import by_the_clock, link_mm
 from tests.strategies import DAY_MS, MINUTE_MS
 from trackgen_core import generation
 from trackgen_core.breaks import BREAK_REASONS, NO_BREAK, break_reasons
@@ -203,11 +204,12 @@ def test_merged_segments_are_the_runs_of_the_reference(data: DataObject, rules: 
     chains = merge(*connect(segments_of(points, rules), rules))
     runs = []
     for _, trail in groupby(reference.distinct(points), key=lambda point: (point.user, point.device)):
-        fixes = list(trail)
-        cuts = [n for n in range(1, len(fixes)) if reference.break_between(fixes[n - 1], fixes[n], rules)]
-        runs += [fixes[a:b] for a, b in pairwise([0, *cuts, len(fixes)])]
+        own = list(trail)
+        cuts = [n + 1 for n in sorted(reference.breaks_among(by_the_clock(own), rules))]
+        runs += [own[a:b] for a, b in pairwise([0, *cuts, len(own)])]
     assert chains["points"].tolist() == [len(run) for run in runs]
-    assert chains["length_mm"].tolist() == [sum(reference.link_mm(a, b) for a, b in pairwise(run)) for run in runs]
+    lengths = [sum(link_mm(a, b) for a, b in pairwise(run) if not b.pause) for run in runs]
+    assert chains["length_mm"].tolist() == lengths
     paths = [np.frombuffer(path, "<f8").reshape(-1, 2).tolist() for path in chains["path"]]
     assert paths == [[[point.lon, point.lat] for point in run] for run in runs]
 
@@ -305,7 +307,7 @@ def test_breaks_are_those_of_exact_fractions(rules: Settings, data: DataObject) 
         expected = "implausible_speed"
     else:
         expected = ""
-    assert reason_of(gap_ms, gap_mm, **rules.model_dump()) == expected
+    assert reason_of(gap_ms, gap_mm, **rules.model_dump() | {"gap_rule": "fixed"}) == expected
 
 
 # At once, and in between

@@ -611,7 +611,7 @@ def test_settings_change_the_tracks_of_one_user(home: Path, tmp_path: Path) -> N
     trackgen(home, "import", save(tmp_path, csv_text(points)))
     trackgen(home, "generate")
     before = expected_csv(points)
-    defaults = Settings().model_dump()
+    defaults = Settings().model_dump(mode="json")
     assert json.loads(trackgen(home, "settings", "show", "--user", "anna", "--json")) == defaults
     changed = {"minutes_between_routes": 90, "distance_rule": "strict"}
     shown = trackgen(home, "settings", "set", "--user", "anna", *(f"{name}={value}" for name, value in changed.items()))
@@ -625,7 +625,7 @@ def test_settings_change_the_tracks_of_one_user(home: Path, tmp_path: Path) -> N
 def test_settings_may_be_there_before_the_first_point(home: Path) -> None:
     returncode, shown, err = run(home, "settings", "set", "--user", "zoë", "max_speed_kmh=120", "--json")
     assert (returncode, err) == (0, "Note: zoë is a new user, without points (known: none yet)\n")
-    assert json.loads(shown) == Settings(max_speed_kmh=120).model_dump()
+    assert json.loads(shown) == Settings(max_speed_kmh=120).model_dump(mode="json")
     assert json.loads(trackgen(home, "settings", "show", "--user", "zoë", "--json"))["max_speed_kmh"] == 120
 
 
