@@ -287,7 +287,7 @@ T, M = 30 * MINUTE_MS, 500_000
     ],
 )
 def test_the_limits_of_the_break_rule_are_exact(rule: str, gap_ms: int, gap_mm: int, reason: str) -> None:
-    assert reason_of(gap_ms, gap_mm, distance_rule=rule) == reason
+    assert reason_of(gap_ms, gap_mm, distance_rule=rule, gap_rule="fixed") == reason
 
 
 @patient
@@ -406,7 +406,7 @@ def test_settings_changed_between_reading_and_writing_are_followed(tmp_path: Pat
     store = world.open_store(tmp_path)
     points = ride(NOON, 30, every_ms=2 * MINUTE_MS)
     world.add(store, points)
-    rules = Settings(minutes_between_routes=1)
+    rules = Settings(minutes_between_routes=1, gap_rule="fixed")
     make_segments_with(store, whole_window(store, points), lambda: world.set_settings(store, {"anna": rules}))
     assert listed(store, "segments") == [world.day(points[0])]
     world.generate(store)

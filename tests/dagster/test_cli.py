@@ -615,7 +615,7 @@ def test_settings_change_the_tracks_of_one_user(home: Path, tmp_path: Path) -> N
     assert json.loads(trackgen(home, "settings", "show", "--user", "anna", "--json")) == defaults
     changed = {"minutes_between_routes": 90, "distance_rule": "strict"}
     shown = trackgen(home, "settings", "set", "--user", "anna", *(f"{name}={value}" for name, value in changed.items()))
-    assert shown.splitlines()[:2] == ["minutes_between_routes=90", "meters_between_routes=500   (default)"]
+    assert shown.splitlines()[:2] == ["minutes_between_routes=90", "gap_rule=adaptive   (default)"]
     assert json.loads(trackgen(home, "settings", "show", "--user", "anna", "--json")) == defaults | changed
     assert trackgen(home, "tracks", "export") == before
     assert json.loads(trackgen(home, "generate", "--json"))["days"] == 1
