@@ -60,7 +60,7 @@ def rules_of(setting: str) -> Settings:
 
 
 def by_position(file: str, folder: Path) -> Path:
-    """Write a recording with the points of one time stamp in the order of their position, as what is expected was made."""
+    """Write a recording with the points of one time stamp in the order of their position, as expected.json was made."""
     with gzip.open(DATA / file, "rt", newline="") as text:
         rows = csv.DictReader(text)
         ordered = sorted(
