@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -47,40 +46,6 @@ few = settings(
     phases=[Phase.explicit, Phase.generate],
 )
 ANNA = "anna@example.org"
-
-
-@pytest.fixture(scope="module")
-def databases() -> Iterator[postgres.Databases]:
-    with postgres.postgis_databases() as databases:
-        yield databases
-
-
-@pytest.fixture(scope="module", params=[dawarich.VERSION_1_7_5, dawarich.NEWEST], ids=["1.7.5", "1.15"])
-def current(databases: postgres.Databases, request: pytest.FixtureRequest) -> str:
-    """A database of Dawarich, as it was and as it is."""
-    dawarich.create(url := databases.new(), request.param)
-    return url
-
-
-@pytest.fixture
-def url(current: str) -> str:
-    """The same, empty."""
-    dawarich.empty(current)
-    return current
-
-
-@pytest.fixture
-def newest(databases: postgres.Databases) -> str:
-    """An empty database of Dawarich as it is."""
-    dawarich.create(url := databases.new(), dawarich.NEWEST)
-    return url
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = world.open_store(tmp_path)
-    yield store
-    store.database.close()
 
 
 def fill(url: str, days: int = 9, fixes_a_day: int = 300, minutes: int = 10, email: str = ANNA) -> int:
