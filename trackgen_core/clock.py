@@ -8,6 +8,7 @@ import numpy as np
 
 from trackgen_core.geodesy import IntArray
 from trackgen_core.points import MS_PER_DAY, MS_PER_MINUTE
+from trackgen_core.windows import ranges
 
 DEVICE_JUMP_MS: Final = 2 * MS_PER_DAY
 """How far apart devices are put on the clock of the rules, which look less far."""
@@ -47,7 +48,7 @@ def late_ms(device: IntArray, time_ms: IntArray) -> IntArray:
     follows &= time_ms[begin] - time_ms[before] <= SPREAD_MS
     before_ms = np.where(follows, time_ms[begin] - time_ms[before], 0)
     until_ms = np.where(goes_on, time_ms[behind] - time_ms[begin], before_ms)
-    number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    number = ranges(count)
     late[np.repeat(begin, count) + number] = number * np.repeat(until_ms, count) // np.repeat(count, count)
     return late
 

@@ -14,7 +14,7 @@ from trackgen_core.cells import SILENCE_MS, Cells
 from trackgen_core.geodesy import FloatArray, IntArray, Mask, box_sizes_cm, distances_cm
 from trackgen_core.points import MS_PER_MINUTE
 from trackgen_core.settings import Settings
-from trackgen_core.windows import covered, runs, windows
+from trackgen_core.windows import covered, ranges, runs, windows
 
 LONGEST_SILENCE_MS: Final = 24 * 60 * MS_PER_MINUTE
 """Two points at one place say nothing about more time than this between them."""
@@ -280,7 +280,7 @@ def _arrivals(
     centres, accuracy_cm = sums.mean_places(low, high), sums.mean_accuracy_cm(low, high)
     count = np.abs(middle - edge)
     piece = np.repeat(np.arange(len(edge)), count)
-    cell = edge[piece] + step * (np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count))
+    cell = edge[piece] + step * ranges(count)
     far = 4 * distances_cm(cells.places[:, cell], centres[:, piece])
     there = (far <= 3 * dwell_cm) | (5 * far <= 18 * accuracy_cm[piece])
     there |= cells.clock_ms[cell + step] - cells.clock_ms[cell] > ON_THE_WAY_MS
@@ -299,7 +299,7 @@ def _joined(cells: Cells, first: IntArray, last: IntArray, radius_cm: int) -> Ma
     pair = np.flatnonzero(joined)
     between = np.maximum(back[pair] - leave[pair] - 1, 0)  # pieces may share a cell
     pair_of = np.repeat(pair, between)
-    cell = np.arange(len(pair_of)) - np.repeat(np.cumsum(between) - between, between) + leave[pair_of] + 1
+    cell = leave[pair_of] + 1 + ranges(between)
     too_far = distances_cm(cells.places[:, leave[pair_of]], cells.places[:, cell]) > 2 * radius_cm
     joined[pair_of[too_far]] = False
     return joined

@@ -98,6 +98,10 @@ LOOKS: Final = (
 )
 """Of each of `MODES`."""
 
+_MOST: Final = max(len(look.next_best) for look in LOOKS)
+NEXT_BEST: Final = np.array([(*look.next_best, *[mode] * _MOST)[:_MOST] for mode, look in enumerate(LOOKS)])
+"""What each of `MODES` is taken for by one who does not use it, the likeliest first, and at the end by itself."""
+
 
 class Told(NamedTuple):
     """The modes of n stretches."""
@@ -184,8 +188,7 @@ def _used(mode: IntArray, unused: IntArray) -> IntArray:
         return mode
     used = mode.copy()
     open_ = unused >> mode & 1 == 1
-    for place in range(max(len(look.next_best) for look in LOOKS)):
-        candidates = np.array([(*look.next_best, own, own, own, own)[place] for own, look in enumerate(LOOKS)])[mode]
+    for candidates in NEXT_BEST[mode].T:
         fits = open_ & (unused >> candidates & 1 == 0)
         used[fits] = candidates[fits]
         open_ &= ~fits

@@ -306,9 +306,8 @@ def _with_brief_ways(
     ends, starts = link_ends
     brief = (ended_ms - started_ms <= JOIN_MS) & (length_mm <= 20 * radius_cm)
     brief &= distances_cm(ends[:, into], starts[:, out_of]) <= radius_cm
-    brief &= (
-        np.add.reduceat(np.append(merged, False).astype(np.int64), np.column_stack([first, last + 1]).ravel())[::2] == 0
-    )
+    merged_before = np.append(0, np.cumsum(merged))
+    brief &= merged_before[last + 1] == merged_before[first]
     first, last, into, out_of = first[brief], last[brief], into[brief], out_of[brief]
     if not len(first):
         return segments, inside

@@ -15,6 +15,7 @@ import pandas as pd
 from trackgen_core.geodesy import FloatArray, IntArray, Mask, distances_cm
 from trackgen_core.points import MS_PER_MINUTE
 from trackgen_core.settings import Settings
+from trackgen_core.windows import covered, ranges
 
 NOISE_REASONS: Final = ("", "accuracy", "spike", "replay", "duplicate")
 """What a code of `find_noise` means; its index is the code."""
@@ -277,7 +278,7 @@ def _spikes(links: _Links) -> Mask:
 
     count = last - before
     run = np.repeat(np.arange(len(before)), count)
-    point = np.arange(len(run)) - np.repeat(np.cumsum(count) - count, count) + before[run] + 1
+    point = before[run] + 1 + ranges(count)
     near = 2 * links.distance(before[run], point) <= reach[run]
     near |= many[run] & (2 * links.distance(before[run] + 1, point) > reach[run])
     far_off = np.bincount(run[near], minlength=len(before)) == 0
@@ -286,10 +287,7 @@ def _spikes(links: _Links) -> Mask:
         return found
     usual = links.usual_kmh(before, last + 1)
     too_fast = (links.kmh(before) > TIMES_FASTER * usual) & (links.kmh(last) > TIMES_FASTER * usual)
-    change = np.zeros(len(links) + 1, np.int64)
-    np.add.at(change, before[too_fast] + 1, 1)
-    np.add.at(change, last[too_fast] + 1, -1)
-    return np.cumsum(change[:-1]) > 0
+    return covered(len(links), before[too_fast] + 1, last[too_fast] + 1)
 
 
 def _leaps(links: _Links) -> tuple[IntArray, IntArray]:

@@ -163,8 +163,8 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
         several = more[around.last] >= np.append(0, more)[around.first]
         noisy = of_points(several & (way_mm(fine_mm) < NOISE * way_mm(link_mm)))
         smooth_mm = np.where(noisy, fine_mm, link_mm)
-    between_cm = distances_cm(cells.places[:, :-1], cells.places[:, 1:]).astype(np.int64)
-    so_far_cm = np.cumsum(np.append(0, between_cm))
+    links = find_chords(cells, 0)
+    so_far_cm = np.cumsum(links.cm.astype(np.int64))  # within a part: that of its first cell is in both ends of a way
     way, by_cells_mm = way_mm(smooth_mm), 10 * (so_far_cm[around.last] - so_far_cm[around.first])
     slow = _bands(around.m_s) <= WALK
     jitters = 10 * around.cm < np.where(slow, SLOW_JITTER, JITTER) * way
@@ -172,7 +172,6 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
     jitter = of_points(jitters & ~laps) & (link_ms <= FARTHEST_MS)
     smooth_mm = np.where(jitter, (of_points(around.m_s) * link_ms).astype(np.int64), smooth_mm)
 
-    links = find_chords(cells, 0)
     m_s = links.m_s
     cell_band = of_points(_bands(m_s))
     moves = np.where(jitter | noisy, cell_band, plain_band) > 0

@@ -1,4 +1,4 @@
-"""Windows of time over fixes, and the hops that lie in some of them."""
+"""Runs of points: windows of time, the links that lie in some of them, and the points of each."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def covered(hops: int, first: IntArray, last: IntArray) -> Mask:
     """
     change = np.bincount(first, minlength=hops + 1) - np.bincount(last, minlength=hops + 1)
     return np.cumsum(change[:hops]) > 0
+
+
+def ranges(count: IntArray) -> IntArray:
+    """Return 0, 1, ... for each of some runs, one after the other, given how many each of them has."""
+    return np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
 
 
 def runs(hops: Mask) -> tuple[IntArray, IntArray]:

@@ -402,8 +402,8 @@ def test_settings_are_mirrored_and_the_others_stay(url: str, store: Store) -> No
     user_id = fill(url, 1, 60)
     mirrored(store, url)
     assert store.settings(ANNA).changed() == {
-        **{"distance_rule": "off", "noise_filter": False, "stay_minutes": 0, "climb_threshold_m": 0},
-        "minutes_between_routes": 10,
+        **{"distance_rule": "off", "gap_rule": "fixed", "noise_filter": False, "stay_minutes": 0},
+        **{"climb_threshold_m": 0, "length_smoothing": "off", "minutes_between_routes": 10},
     }
     store.set_settings(ANNA, {"stay_minutes": 5})
     with dawarich.connect(url) as connection:
