@@ -196,6 +196,19 @@ def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, options="-c search_path=public")
 
 
+def do(url: str, *statements: str) -> None:
+    """Run statements."""
+    with connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def fetch(url: str, query: str, *values: Any) -> list[Any]:
+    """Return the rows of a query."""
+    with connect(url) as connection:
+        return connection.execute(query, values).fetchall()
+
+
 def _script(version: str) -> str:
     if version not in NEWER:
         return SCHEMA_1_15

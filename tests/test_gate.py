@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.repository import ROOT, copy_of_the_repository
 
 
 def recipe(target: str) -> list[str]:
@@ -18,19 +18,6 @@ def recipe(target: str) -> list[str]:
     lines = (ROOT / "Makefile").read_text().partition(f"\n{target}:")[2].split("\n")[1:]
     commands = [line.strip() for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("\t"))]]
     return [command.replace("$(BIN)", str(Path(sys.executable).parent)) for command in commands]
-
-
-def copy_of_the_repository(folder: Path) -> Path:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    )
-    if listed.returncode:
-        pytest.skip("not a git repository")
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    return folder
 
 
 def code_of(command: str, folder: Path) -> int:

@@ -215,10 +215,16 @@ def make_months(connection: Connection, days: Iterable[int]) -> None:
             connection.exec_driver_sql(statement)
 
 
+TABLES_OF_POINTS: Final = """
+    SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid
+    WHERE inhparent = 'points'::regclass ORDER BY relname
+    """
+"""The tables of points in PostgreSQL: `points_2024_05` of each month, and last `points_other`."""
+
+
 def _missing_months(connection: Connection, names: Iterable[str]) -> list[str]:
     # Not `to_regclass`, which remembers what was not there.
-    query = "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'points'::regclass"
-    there = set(connection.exec_driver_sql(query).scalars())
+    there = set(connection.exec_driver_sql(TABLES_OF_POINTS).scalars())
     return [name for name in names if name not in there]
 
 

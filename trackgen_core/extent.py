@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import Connection, func, select
 
+from trackgen_core.database import TABLES_OF_POINTS
 from trackgen_core.points import MS_PER_DAY
 from trackgen_core.schema import devices, dirty_days, points
-
-MONTHS: Final = """
-    SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid
-    WHERE inhparent = 'points'::regclass AND relname <> 'points_other' ORDER BY relname
-    """
-"""The tables of points of each month in PostgreSQL: `points_2024_05`."""
 
 
 def first_day(connection: Connection) -> int | None:
@@ -38,7 +31,7 @@ def _first_ms(connection: Connection) -> int | None:
 
 def _first_ms_by_month(connection: Connection) -> int | None:
     found = [connection.exec_driver_sql("SELECT min(time_ms) FROM points_other").scalar()]
-    for month in connection.exec_driver_sql(MONTHS).scalars().all():
+    for month in connection.exec_driver_sql(TABLES_OF_POINTS).scalars().all():
         some_ms = connection.exec_driver_sql(f"SELECT time_ms FROM {month} LIMIT 1").scalar()
         if some_ms is not None:
             found.append(some_ms)

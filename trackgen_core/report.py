@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calendar import monthrange
+from datetime import date
 from typing import Any, Final
 
 import pandas as pd
@@ -88,8 +89,13 @@ def latest_month(store: Store, name: str) -> tuple[int, int] | None:
     days = sums.loc[sums["tracks"] > 0, "local_day"]
     if days.empty:
         return None
-    first = day_date(int(days.max())).replace(day=1)
-    return day_number(first), day_number(first.replace(day=monthrange(first.year, first.month)[1]))
+    return month_of(day_date(int(days.max())))
+
+
+def month_of(day: date) -> tuple[int, int]:
+    """Return the first and the last day of the month of a day, counted from 1970-01-01."""
+    last = monthrange(day.year, day.month)[1]
+    return day_number(day.replace(day=1)), day_number(day.replace(day=last))
 
 
 def _join(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

@@ -45,7 +45,7 @@ few = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )
-ANNA = "anna@example.org"
+ANNA, BOB = "anna@example.org", "bob@example.org"
 
 
 def fill(url: str, days: int = 9, fixes_a_day: int = 300, minutes: int = 10, email: str = ANNA) -> int:
@@ -178,7 +178,7 @@ def test_with_triggers_a_mirror_is_what_it_is_without(databases: postgres.Databa
     """Whatever two writers do, committed or not when somebody mirrors; and if that breaks off."""
     dawarich.empty(current)
     with dawarich.connect(current) as connection:
-        for user, email in enumerate((ANNA, "bob@example.org")):
+        for user, email in enumerate((ANNA, BOB)):
             dawarich.add_user(connection, email)
             for writer in (0, 1):
                 for hour in range(0, 72, 10):
@@ -197,7 +197,7 @@ def follow(store: Store, current: str, steps: list, writers: tuple[psycopg.Conne
 
     def look(**how: Any) -> None:
         mirror(store, url=current, **how)
-        assert_mirrored(store, current, [ANNA] if how.get("names") or bob == "off" else [ANNA, "bob@example.org"])
+        assert_mirrored(store, current, [ANNA] if how.get("names") or bob == "off" else [ANNA, BOB])
 
     def break_off(*_: object) -> None:
         raise KeyboardInterrupt
@@ -240,7 +240,7 @@ def follow(store: Store, current: str, steps: list, writers: tuple[psycopg.Conne
                 add_triggers(current)
             case (what,):
                 bob = "off" if what == "bob off" else "on"
-                set_state(store, bob, [user.user_id for user in mirrored_users(store, ["bob@example.org"])])
+                set_state(store, bob, [user.user_id for user in mirrored_users(store, [BOB])])
     for writer in writers:
         writer.commit()
     look()
@@ -460,11 +460,11 @@ def test_who_comes_later_begins_as_everyone_shall(url: str, store: Store, state:
         mirror(store, [email], url=url)
     set_state(store, "on", [user.user_id for user in mirrored_users(store, [ANNA])])
     with dawarich.connect(url) as connection:
-        dawarich.add_user(connection, "bob@example.org")
+        dawarich.add_user(connection, BOB)
     with open_dawarich(url) as there:
         users = there.users()
         assert states(store, users) == (
-            {ANNA: "on", "eve@example.org": "shadow", "bob@example.org": "shadow"},
+            {ANNA: "on", "eve@example.org": "shadow", BOB: "shadow"},
             "shadow",
         )
         set_state(store, "on")
@@ -660,7 +660,7 @@ def test_after_a_take_over_nothing_is_wrong_and_a_rollback_puts_everything_back(
 ) -> None:
     dawarich.create(url := databases.new(), version)
     fill(url)
-    other = fill(url, 2, email="bob@example.org")
+    other = fill(url, 2, email=BOB)
     with dawarich.connect(url) as connection:
         # What somebody corrected, a track of its own, points of a track that is not there any more.
         connection.execute("UPDATE track_segments SET source = 'user', max_speed = 33.3 WHERE id % 4 = 0")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +18,6 @@ pytestmark = pytest.mark.xdist_group("postgresql")
 
 ROUNDS = 10
 MINUTES = 10
-
-
-@pytest.fixture(scope="module")
-def databases() -> Iterator[postgres.Databases]:
-    with postgres.postgis_databases() as databases:
-        yield databases
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = world.open_store(tmp_path)
-    yield store
-    store.database.close()
 
 
 def day_with_stays() -> pd.DataFrame:

@@ -13,6 +13,7 @@ from tests import dawarich, world
 from tests.command_line import run, trackgen
 from tests.core.test_dawarich import (
     ANNA,
+    BOB,
     NAMES,
     add_triggers,
     assert_right,
@@ -22,6 +23,7 @@ from tests.core.test_dawarich import (
     rolled_back,
     written,
 )
+from tests.dawarich import do
 from trackgen_core.database import DatabaseError
 from trackgen_core.dawarich import writing
 from trackgen_core.dawarich.everyone import for_each
@@ -31,14 +33,6 @@ from trackgen_core.dawarich.source import Dawarich
 from trackgen_core.store import Store
 
 pytestmark = pytest.mark.xdist_group("postgresql")
-
-BOB = "bob@example.org"
-
-
-def do(url: str, *statements: str) -> None:
-    with dawarich.connect(url) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 # When something fails -------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tests.core.test_dawarich import (
     rolled_back,
     written,
 )
+from tests.dawarich import do, fetch
 from trackgen_core.dawarich.comparison import best_pairs, classify
 from trackgen_core.dawarich.inspection import inspect
 from trackgen_core.dawarich.source import TRACK_DTYPES, open_dawarich, read_settings
@@ -32,19 +33,6 @@ from trackgen_core.settings import Settings
 from trackgen_core.store import Store
 
 pytestmark = pytest.mark.xdist_group("postgresql")
-
-BOB = "bob@example.org"
-
-
-def fetch(url: str, query: str, *values: Any) -> list[Any]:
-    with dawarich.connect(url) as connection:
-        return connection.execute(query, values).fetchall()
-
-
-def do(url: str, *statements: str) -> None:
-    with dawarich.connect(url) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 # From a take-over to a rollback ---------------------------------------------------------------------------------------

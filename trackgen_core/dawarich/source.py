@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -154,7 +155,7 @@ class Dawarich:
         """Whether tracks name their device, by which Dawarich joins tracks and gives points back to them."""
         return self.has("tracks", "tracker_id")
 
-    @property
+    @cached_property
     def has_foreign_key(self) -> bool:
         """Whether the database refuses a point whose track is not there."""
         query = (

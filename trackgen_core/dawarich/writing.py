@@ -364,7 +364,7 @@ def _write_segments(dawarich: Dawarich, ids: list[int], corrected: list[int]) ->
             [corrected],
         )
     connection.execute("DELETE FROM track_segments WHERE track_id = ANY(%s)", [ids])
-    values = {name: name for name in SEGMENT_DTYPES if dawarich.has("track_segments", name)}
+    values = {name: name for name in SEGMENT_DTYPES}
     values |= {"start_at": "to_timestamp(started_s)", "end_at": "to_timestamp(ended_s)"}
     values["path"] = "ST_GeomFromWKB(path, 4326)"
     values = {name: value for name, value in values.items() if dawarich.has("track_segments", name)}

@@ -27,6 +27,9 @@ NS_FROM: Final = 1000 * US_FROM
 """From these sizes on a number is a time in ms, in us, in ns, below all of them one in s: each means 1973-03-03, and as
 one of the unit below the year 5138."""
 
+NEW_DAY_S: Final = 3600
+"""A time of day that is earlier than the one before by more than this is one of the next day."""
+
 SPEED_UNITS: Final = {
     **dict.fromkeys(("ms", "mps", "msec"), 1.0),
     **dict.fromkeys(("kmh", "kph", "kmph", "kmhr"), 3.6),

@@ -15,13 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trackgen_core.points import MS_PER_DAY, NO_TIME, day_number
-from trackgen_core.readers.columns import batches, make_frame, parse_numbers, to_texts
+from trackgen_core.readers.columns import NEW_DAY_S, batches, make_frame, parse_numbers, to_texts
 from trackgen_core.readers.sources import NoFixes, Source, open_text
 
 MAX_LINE_CHARS: Final = 1 << 12
-
-NEW_DAY_S: Final = 3600
-"""A time of day that is earlier than the one before by more than this is one of the next day."""
 
 MS_PER_SECOND: Final = 1000
 MINUTES_PER_UNIT: Final = 1 / 1000

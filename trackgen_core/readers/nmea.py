@@ -17,7 +17,7 @@ from typing import Final
 
 import pandas as pd
 
-from trackgen_core.readers.columns import Fix, batches, frame_of_fixes
+from trackgen_core.readers.columns import NEW_DAY_S, Fix, batches, frame_of_fixes
 from trackgen_core.readers.sources import NoFixes, Source, open_text
 
 MS_PER_KNOT: Final = 1852 / 3600
@@ -30,9 +30,6 @@ MAX_LINE_CHARS: Final = 1 << 16
 
 FIRST_YEAR: Final = 1980
 """Years have two digits; GPS began in 1980."""
-
-NEW_DAY_S: Final = 3600
-"""A time of day that is earlier than the one before by more than this is one of the next day."""
 
 SNIFFED_CHARS: Final = 1 << 16
 """So much of a log tells whether it has checksums."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from calendar import isleap, monthrange
 from datetime import date
 from typing import Any, Final
 
@@ -19,7 +18,6 @@ LABEL: Final = 9
 """Characters for the numbers beside a profile."""
 PROFILE_ROWS: Final = 4
 OUTLINE_ROWS: Final = 14
-EPOCH: Final = date(1970, 1, 1)
 SHELLS: Final = ("bash", "fish", "zsh")
 
 
@@ -41,8 +39,9 @@ class Month(click.ParamType[tuple[int, int]]):
             first = date.fromisoformat(f"{value}-01")
         except ValueError:
             self.fail(f"{value!r} is no month: write it as YYYY-MM", param, ctx)
-        start = first.toordinal() - date(1970, 1, 1).toordinal()
-        return start, start + monthrange(first.year, first.month)[1] - 1
+        from trackgen_core.report import month_of
+
+        return month_of(first)
 
 
 @tracks.command("show")
@@ -163,6 +162,7 @@ def report(user: str, month: tuple[int, int] | None, year: int | None, utc: bool
     A track counts on the day on which it starts, in the time zone of the user.
     """
     from trackgen_core.home import open_store
+    from trackgen_core.points import day_number
     from trackgen_core.report import latest_month
     from trackgen_core.report import report as report_of
 
@@ -170,8 +170,7 @@ def report(user: str, month: tuple[int, int] | None, year: int | None, utc: bool
         raise click.UsageError("--month and --year do not go together")
     store = open_store()
     if year:
-        first = date(year, 1, 1).toordinal() - EPOCH.toordinal()
-        span: tuple[int, int] | None = (first, first + 365 + isleap(year) - 1)
+        span: tuple[int, int] | None = (day_number(date(year, 1, 1)), day_number(date(year, 12, 31)))
     else:
         span = month or latest_month(store, user)
     if span is None:
