@@ -13,7 +13,7 @@ from timing import rates, take_turns
 
 from trackgen_core import merging
 from trackgen_core.geodesy import GEOD
-from trackgen_core.merging import connect
+from trackgen_core.seams import connect
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings, make_settings
 

@@ -14,9 +14,9 @@ from trackgen_core.database import Database
 from trackgen_core.edits import EDIT_DTYPES
 from trackgen_core.generation import make_segments, make_tracks, mark_all, plan
 from trackgen_core.importing import add_points
-from trackgen_core.merging import connect
 from trackgen_core.paths import decode_path
 from trackgen_core.points import MS_PER_DAY, completed
+from trackgen_core.seams import connect
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store

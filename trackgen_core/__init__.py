@@ -6,8 +6,8 @@
 >>> tg.tracks(points, settings={"stay_minutes": 5})  # doctest: +SKIP
 
 Read the modules in the order in which data flows: `points`, `readers`, `settings`, `geodesy`, `segmentation`,
-`merging`, `paths`; then where it is kept: `schema`, `database`, `store`; and what is done with it: `importing`,
-`generation`, `export`.
+`seams`, `merging`, `paths`; then where it is kept: `schema`, `database`, `store`; and what is done with it:
+`importing`, `generation`, `export`.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ from trackgen_core.breaks import BREAK_REASONS, LONGEST_LINK_MS, NO_BREAK
 from trackgen_core.digests import mixed, text_words
 from trackgen_core.dwelling import JOIN_MS
 from trackgen_core.geodesy import IntArray
-from trackgen_core.merging import Seams, connect, find_chains, is_track
+from trackgen_core.merging import find_chains, is_track
 from trackgen_core.points import MS_PER_DAY
+from trackgen_core.seams import Seams, connect
 from trackgen_core.segmentation import days_between, empty_segments, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import ITEM_DAY_DTYPES, KEY_DTYPES, NOISE_DTYPES, SPAN_DTYPES, Stage, Store, signatures
@@ -259,7 +260,7 @@ class Chains(NamedTuple):
     """The chains that touch a window, beside the tracks and stays that are stored of them."""
 
     heads: pd.DataFrame
-    """Their segments, without paths, with the fields of the seam before each (`merging.Seams`), and `chain`."""
+    """Their segments, without paths, with the fields of the seam before each (`seams.Seams`), and `chain`."""
     to_make: pd.DataFrame
     """The chains of which nothing, or something else, is stored, as `find_chains` makes them, by `chain`."""
     gone_tracks: list[str]

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from trackgen_core.export.columns import STAY_SCHEMA, STAYS, TRACK_SCHEMA, TRACKS, Columns, table
 from trackgen_core.geodesy import IntArray
-from trackgen_core.merging import Seams, connect, find_chains, make_stays, make_tracks
+from trackgen_core.merging import find_chains, make_stays, make_tracks
 from trackgen_core.points import ACTIVITIES, FILE_FACTS, MAX_SEQ, NO_TIME, TieCounter, in_order, validate
 from trackgen_core.readers.columns import NAMES, find_columns, make_frame, parse_times, to_activities, to_texts
+from trackgen_core.seams import Seams, connect
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings, make_settings
 

@@ -69,6 +69,9 @@ BAND_COLUMNS: Final = tuple(f"band_{band}_ms" for band in range(BANDS))
 WAY_COLUMNS: Final = ("unsteady_ms", "straight_sum", "sea_ms")
 """Times of links that are unsteady or at sea, and the sum of the times of all by how straight they are, in permille."""
 
+SUM_COLUMNS: Final = ("length_mm", *WAY_COLUMNS, *BAND_COLUMNS)
+"""Sums over the links of a segment."""
+
 SEGMENT_DTYPES: Final = {
     "device_id": "int64",
     "day": "int64",

@@ -833,7 +833,7 @@ class Store:
     # Segments -------------------------------------------------------------------------------------------------------
 
     def segment_heads(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
-        """Return the segments, without paths, that touch `spans`; sorted as `merging` wants them."""
+        """Return the segments, without paths, that touch `spans`; sorted as `seams` wants them."""
         return self._segments_in(connection, spans, HEAD_DTYPES)
 
     def _segments_in(self, connection: Connection, spans: pd.DataFrame, dtypes: Mapping[str, Any]) -> pd.DataFrame:

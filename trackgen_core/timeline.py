@@ -13,8 +13,9 @@ from trackgen_core.breaks import BREAK_REASONS, break_reasons
 from trackgen_core.generation import Window, chains_of, compare_chains, seams_of, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
 from trackgen_core.legs import main_modes
-from trackgen_core.merging import TOUCHING, Seams, connect, find_chains, find_legs, is_track
+from trackgen_core.merging import find_chains, find_legs, is_track
 from trackgen_core.points import MS_PER_DAY
+from trackgen_core.seams import TOUCHING, Seams, connect
 from trackgen_core.segmentation import empty_segments, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store

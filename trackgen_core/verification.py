@@ -11,8 +11,9 @@ import pandas as pd
 from sqlalchemy import Connection, TextClause, bindparam, text
 
 from trackgen_core.generation import Window, compare_chains, user_by_device
-from trackgen_core.merging import connect, make_tracks
+from trackgen_core.merging import make_tracks
 from trackgen_core.points import MS_PER_DAY, day_date
+from trackgen_core.seams import connect
 from trackgen_core.segmentation import BUFFER_MS, segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import STAGES, Store

@@ -42,7 +42,8 @@ from trackgen_core.generation import (
     user_by_device,
 )
 from trackgen_core.geodesy import link_lengths_mm, pair_lengths_mm, round_half_away
-from trackgen_core.merging import Seams, connect, merge
+from trackgen_core.merging import merge
+from trackgen_core.seams import Seams, connect
 from trackgen_core.segmentation import segment
 from trackgen_core.settings import Settings
 from trackgen_core.store import Store
