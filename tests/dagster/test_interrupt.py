@@ -21,18 +21,26 @@ from tests.dagster.homes import ride
 DAYS = 300
 LONGEST_S = 60.0
 CTRL_C = b"\x03"
+STARTED = "started"
+"""What the program shows first: what Python itself does before, nobody else can answer for."""
 
 
 def at_terminal(home: Path, *args: str, interrupt: Callable[[str, float], bool]) -> tuple[int, str]:
     """Run a command at a terminal, press Ctrl-C when that is due, and return its exit code and all that was shown."""
     environment = clean_environment(home) | {"TERM": "xterm", "COLUMNS": "100"}
-    command = [sys.executable, "-c", "from trackgen_dagster.start import main; main()", *args]
+    command = [
+        sys.executable,
+        "-c",
+        f"from trackgen_dagster.start import main; print('{STARTED}', flush=True); main()",
+        *args,
+    ]
     child, terminal = pty.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.execve(command[0], command, environment)
-    started, shown, pressed = time.monotonic(), b"", False
-    while time.monotonic() < started + LONGEST_S:
+    shown, pressed = b"", False
+    begun = started = time.monotonic()
+    while time.monotonic() < begun + LONGEST_S:
         if select.select([terminal], [], [], 0.005)[0]:
             try:
                 part = os.read(terminal, 65536)
@@ -40,8 +48,10 @@ def at_terminal(home: Path, *args: str, interrupt: Callable[[str, float], bool])
                 break
             if not part:
                 break
+            if not shown:
+                started = time.monotonic()
             shown += part
-        if not pressed and interrupt(shown.decode(errors="replace"), time.monotonic() - started):
+        if shown and not pressed and interrupt(shown.decode(errors="replace"), time.monotonic() - started):
             os.write(terminal, CTRL_C)
             pressed = True
     os.close(terminal)

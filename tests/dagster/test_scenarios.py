@@ -14,17 +14,21 @@ from tests.scenarios import STAYS_AND_NOISE
 
 
 def test_every_scenario_by_import_and_generate(tmp_path: Path) -> None:
-    home, file = tmp_path / "home", tmp_path / "points.csv"
+    home, files = tmp_path / "home", tmp_path / "files"
     people = {f"{n:02}": scenario for n, scenario in enumerate(STAYS_AND_NOISE)}
     rows = [point._replace(user=user) for user, scenario in people.items() for point in scenario.remaining]
-    world.frame(rows).rename(columns={"time_ms": "timestamp"}).drop(columns="speed").to_csv(file, index=False)
+    frame = world.frame(rows).sort_values(["user", "device", "time_ms", "seq"], kind="stable")
+    files.mkdir()
+    # Two points of one time stamp and one place in their files come from two files.
+    for number, part in frame.groupby(frame.groupby(["user", "device", "time_ms", "seq"]).cumcount()):
+        part.rename(columns={"time_ms": "timestamp"}).drop(columns="speed").to_csv(files / f"{number}.csv", index=False)
     for user, scenario in people.items():
         if scenario.settings:
             values = (f"{name}={value}" for name, value in scenario.settings.items())
             assert (
                 run(home, "settings", "set", "--user", user, *values).returncode == 0
             )  # with a note that the user is new
-    trackgen(home, "import", file)
+    trackgen(home, "import", files)
     trackgen(home, "generate", "--workers", "1")
 
     tracks = json.loads(trackgen(home, "tracks", "list", "--json"))
