@@ -88,11 +88,13 @@ def rule_of(user_id: int, settings: Settings) -> dict[str, Any]:
 
 def _place_cm(lon: str, lat: str) -> tuple[str, str, str]:
     """Return the geocentric position of a point, in whole centimetres along three axes, in SQL."""
-    curve = f"({GEOD.a!r} / sqrt(1 - {GEOD.es!r} * sin(radians({lat})) ^ 2))"
+    # PostgreSQL refuses what is too small for a double. Less than 1e-100 degrees is nothing.
+    lon, lat = (f"radians(CASE WHEN abs({degrees}) < 1e-100 THEN 0 ELSE {degrees} END)" for degrees in (lon, lat))
+    curve = f"({GEOD.a!r} / sqrt(1 - {GEOD.es!r} * sin({lat}) ^ 2))"
     return (
-        f"round({curve} * cos(radians({lat})) * cos(radians({lon})) * 100)",
-        f"round({curve} * cos(radians({lat})) * sin(radians({lon})) * 100)",
-        f"round({curve} * {1 - GEOD.es!r} * sin(radians({lat})) * 100)",
+        f"round({curve} * cos({lat}) * cos({lon}) * 100)",
+        f"round({curve} * cos({lat}) * sin({lon}) * 100)",
+        f"round({curve} * {1 - GEOD.es!r} * sin({lat}) * 100)",
     )
 
 
