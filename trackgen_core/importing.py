@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, select, text
 
+from trackgen_core.clocks import ClockWatch
 from trackgen_core.database import (
     analyze,
     bulk_insert,
@@ -23,7 +24,7 @@ from trackgen_core.database import (
     make_months,
     writing,
 )
-from trackgen_core.points import FILE_FACTS, MS_PER_DAY, TieCounter, completed, validate
+from trackgen_core.points import FILE_FACTS, MS_PER_DAY, TieCounter, completed, now_ms, validate
 from trackgen_core.readers import (
     NoFixes,
     Options,
@@ -112,6 +113,7 @@ def import_paths(
     dry_run: bool = False,
     recover: bool = False,
     visits: bool = False,
+    add_weeks: int = 0,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> ImportReport:
     """Import files, and the files in folders and archives.
@@ -133,6 +135,8 @@ def import_paths(
         Import what is whole of a file that is damaged or breaks off, rather than nothing of it.
     visits : bool
         Import Google's estimates of visits and activities as well.
+    add_weeks : int
+        Take all times for so much later: 1,024 where a receiver's week number has rolled over.
     progress : callable
         Called after each batch of a file's rows, and when the file is done.
 
@@ -153,7 +157,7 @@ def import_paths(
 
     with ExitStack() as stack:
         forecast = stack.enter_context(_forecast(store)) if dry_run else None
-        for source in find_sources(paths, Options(recover, visits)):
+        for source in find_sources(paths, Options(recover, visits, add_weeks)):
             file = FileReport(source.path)
             report.files.append(file)
             try:
@@ -313,16 +317,18 @@ def _import_source(
 ) -> None:
     assert file.format is not None
     with nullcontext(forecast.connection) if forecast else store.database.engine.connect() as connection:
-        incoming, ties = Incoming(store, connection), TieCounter()
+        incoming, clock, ties = Incoming(store, connection), ClockWatch(source.options.add_weeks), TieCounter()
         for rows in _readable_rows(source, file):
             owned = _with_owner(rows, source, user, device)
-            valid = validate(owned)
+            valid = validate(clock.watch(owned))
             incoming.add(ties.count(valid.points))
             file.read += len(rows)
             file.rejected += valid.rejected.total()
             file.reasons += valid.rejected
             file.ignored += valid.ignored
             tell(file)
+        if note := clock.note(now_ms()):
+            source.note(note)
         file.notes = source.notes
         file.new = incoming.foresee(forecast.strangers) if forecast else incoming.commit()
         file.duplicate = file.read - file.rejected - file.new

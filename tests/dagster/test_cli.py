@@ -606,7 +606,7 @@ def test_tracks_with_a_gap_are_merged(home: Path, tmp_path: Path) -> None:
 
 
 def test_settings_change_the_tracks_of_one_user(home: Path, tmp_path: Path) -> None:
-    points = [*ride("anna", "", "2024-05-01T10:00:00", 5), *ride("anna", "", "2024-05-01T10:40:00", 5, lat=47.101)]
+    points = [*ride("anna", "", "2024-05-01T10:00:00", 5), *ride("anna", "", "2024-05-01T10:40:00", 5, lat=47.11)]
     points += [point._replace(user="bob") for point in points]
     trackgen(home, "import", save(tmp_path, csv_text(points)))
     trackgen(home, "generate")

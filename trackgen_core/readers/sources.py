@@ -60,10 +60,13 @@ class Options:
         Keep what is whole of a file that is damaged or breaks off.
     visits : bool
         Take places of visits and ends of activities of Google's Timeline, which Google has estimated, for points.
+    add_weeks : int
+        Take all times for so much later.
     """
 
     recover: bool = False
     visits: bool = False
+    add_weeks: int = 0
 
 
 @dataclass(frozen=True)

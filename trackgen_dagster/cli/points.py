@@ -43,6 +43,13 @@ EXPORT_FORMATS: Final = ("csv", "geojson", "gpx", "parquet")
 @click.option("--format", "format_", type=click.Choice(IMPORT_FORMATS), help="By default recognised from the content.")
 @click.option("--recover", is_flag=True, help="Import what is whole of a file that is damaged or breaks off.")
 @click.option("--visits", is_flag=True, help="Import Google's estimates of visits and activities as points, too.")
+@click.option(
+    "--add-weeks",
+    type=click.IntRange(0, 2048),
+    metavar="N",
+    default=0,
+    help="Take all times for N weeks later; 1024 mends the week rollover of an old receiver.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would happen, file by file; change nothing.")
 @json_option
 def import_(
@@ -52,6 +59,7 @@ def import_(
     format_: str | None,
     recover: bool,
     visits: bool,
+    add_weeks: int,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +81,7 @@ def import_(
             dry_run=dry_run,
             recover=recover,
             visits=visits,
+            add_weeks=add_weeks,
             progress=show_import(show),
         )
     if as_json:
