@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from tests.reference_dwelling import Cell, cells_of
+from tests.reference_dwelling import Cell, cells_of, cells_within
 from tests.reference_words import METRE_CM, MINUTE_MS, Fix, Place, apart_cm, gap_ms, half_away, mean, place_of
 from trackgen_core.settings import Settings
 
@@ -31,7 +31,7 @@ def cleaned_altitudes(fixes: Sequence[Fix], rules: Settings) -> list[int | None]
     )
     smooth: list[int | None] = list(altitudes)
     for cell, own_altitude in cells.items():
-        near = [n for n, other in enumerate(of_cells) if abs(other.clock_ms - cell.clock_ms) <= 5 * MINUTE_MS]
+        near = cells_within(of_cells, cell.clock_ms - 5 * MINUTE_MS, cell.clock_ms + 5 * MINUTE_MS)
         fine = mean_or_0([bends[k] for n in near for k in range(of_cells[n].first, of_cells[n].last + 1) if k in bends])
         coarse = mean_or_0([cell_bends[n] for n in near if n in cell_bends])
         if fine < 50 and coarse < 50:

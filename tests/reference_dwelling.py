@@ -5,6 +5,7 @@ See `tests/reference.py`.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -41,6 +42,16 @@ class Cell:
     place: Place
     accuracy_cm: int | None
     part: int
+
+
+def clock_of(cell: Cell) -> int:
+    """Return when a cell was, to search among cells, which are in the order of their times."""
+    return cell.clock_ms
+
+
+def cells_within(cells: Sequence[Cell], from_ms: int, to_ms: int) -> range:
+    """Return the numbers of the cells from one time to another, both included."""
+    return range(bisect_left(cells, from_ms, key=clock_of), bisect_right(cells, to_ms, key=clock_of))
 
 
 class Dwelling(NamedTuple):
@@ -116,7 +127,7 @@ def away_cells(cells: Sequence[Cell], radius_cm: int) -> set[int]:
     """Return the cells of excursions."""
     away = set()
     for n, cell in enumerate(cells):
-        for i in range(n):
+        for i in range(max(0, n - 5), n):
             for j in range(n + 1, min(i + 6, len(cells) - 1) + 1):  # at most five between them
                 a, b = cells[i], cells[j]
                 if (

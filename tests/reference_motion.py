@@ -7,6 +7,7 @@ mm, which is cut to an integer. A link is known by the number of the point or ce
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.reference_dwelling import Cell, cells_of
+from tests.reference_dwelling import Cell, cells_of, clock_of
 from tests.reference_words import MINUTE_MS, SECOND_MS, Fix, apart_cm, gap_ms, link_mm, mean
 from trackgen_core.settings import Settings
 
@@ -87,12 +88,12 @@ def chord(cells: Sequence[Cell], k: int, reach_ms: int) -> tuple[int, int] | Non
         return None
     first, last = link
     middle_ms = mean([cells[first].clock_ms, cells[last].clock_ms])
-    before = [n for n in range(len(cells)) if middle_ms - cells[n].clock_ms >= reach_ms]
-    after = [n for n in range(len(cells)) if cells[n].clock_ms - middle_ms >= reach_ms]
-    if before and is_within_reach(cells[before[-1]], cells[k], middle_ms):
-        first = before[-1]
-    if after and is_within_reach(cells[after[0]], cells[k], middle_ms):
-        last = after[0]
+    before = bisect_right(cells, middle_ms - reach_ms, key=clock_of) - 1
+    after = bisect_left(cells, middle_ms + reach_ms, key=clock_of)
+    if before >= 0 and is_within_reach(cells[before], cells[k], middle_ms):
+        first = before
+    if after < len(cells) and is_within_reach(cells[after], cells[k], middle_ms):
+        last = after
     return first, last
 
 

@@ -5,9 +5,10 @@ A link between cells is known by the number of the cell to which it leads.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence, Set
 
-from tests.reference_dwelling import Cell, cells_of
+from tests.reference_dwelling import Cell, cells_of, clock_of
 from tests.reference_motion import band_of, speed_around
 from tests.reference_words import HOUR_MS, MINUTE_MS, SECOND_MS, Fix, consecutive
 
@@ -80,9 +81,9 @@ def windows(cells: Sequence[Cell], first: int, last: int) -> set[tuple[int, int]
     found = set()
     piece = range(first, last + 1)
     for n in piece:
-        later = [m for m in piece if cells[m].clock_ms - cells[n].clock_ms >= WINDOW_MS]
-        earlier = [m for m in piece if cells[n].clock_ms - cells[m].clock_ms >= WINDOW_MS]
-        found |= {(n, m) for m in later[:1]} | {(m, n) for m in earlier[-1:]}
+        later = bisect_left(cells, cells[n].clock_ms + WINDOW_MS, key=clock_of)
+        earlier = bisect_right(cells, cells[n].clock_ms - WINDOW_MS, key=clock_of) - 1
+        found |= {(a, b) for a, b in [(n, later), (earlier, n)] if a in piece and b in piece}
     if cells[last].clock_ms - cells[first].clock_ms < WINDOW_MS:
         found.add((first, last))
     return {(n, m) for n, m in found if cells[m].clock_ms - cells[n].clock_ms <= HOUR_MS}
