@@ -448,7 +448,8 @@ def demo_history(seed: int = 7, end: date = END) -> pd.DataFrame:
             for name, column in zip(MEASURED, columns, strict=True):
                 frame[name] = column[order]
             # What is repeated to the last digit is one point, and would only be counted as a duplicate on import.
-            frames.append(completed(frame.drop_duplicates(["time_ms", "lon", "lat"])))
+            frame = frame.drop_duplicates(["time_ms", "lon", "lat"])
+            frames.append(completed(frame.assign(seq=frame.groupby("time_ms").cumcount())))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -344,7 +344,10 @@ def _cut(
     paths = [coordinates[a:b] for a, b in zip((16 * first).tolist(), (16 * last + 16).tolist(), strict=True)]
     flags = in_stay | labels.continues << 1 | labels.at_rest << 2 | labels.resumes << 3 | labels.told_by << 4
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
-    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm)
+    link_ms = np.where(unknown, 0, labels.link_ms)
+    # Other points nearby may change how fast, steady and straight a link is, and nothing else of its points.
+    way = band | labels.traits << 8 | labels.straight << 16
+    digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm, link_ms, way)
     segments = pd.DataFrame(
         {
             "device_id": device[first],

@@ -213,7 +213,9 @@ points_with_clock AS (
                                                     WHEN time_ms - last_ms <= {SPREAD_MS} THEN time_ms - last_ms
                                                     ELSE 0 END) / count_there AS clock_ms
     FROM (
-        SELECT contexts.*, time_ms, seq, lon, lat, pause, noise.reason IS NOT NULL AND filters AS is_noise,
+        SELECT contexts.*, time_ms, seq, lon, lat, noise.reason IS NOT NULL AND filters AS is_noise,
+               sum(pause) OVER (PARTITION BY device_id ORDER BY time_ms, seq, lon, lat ROWS UNBOUNDED PRECEDING)
+                   AS pauses,
                row_number() OVER (there ORDER BY seq, lon, lat) - 1 AS number_there, count(*) OVER there AS count_there,
                first_value(time_ms) OVER (times GROUPS BETWEEN 1 FOLLOWING AND 1 FOLLOWING) AS next_ms,
                first_value(time_ms) OVER (times GROUPS BETWEEN 1 PRECEDING AND 1 PRECEDING) AS last_ms
@@ -224,7 +226,8 @@ points_with_clock AS (
         WINDOW there AS (PARTITION BY device_id, time_ms), times AS (PARTITION BY device_id ORDER BY time_ms)
     ) AS points
 ),
--- Those that are no noise, in their order; each with the one before it, and with times around the two.
+-- Those that are no noise, in their order; each with the one before it, and with times around the two. Noise may have
+-- followed a pause.
 points_in_order AS (
     SELECT points.*, row_number() OVER device AS number, clock_ms - lag(clock_ms) OVER device AS link_ms,
            lag(time_ms) OVER device AS prev_ms, lag(lon) OVER device AS prev_lon, lag(lat) OVER device AS prev_lat,
@@ -232,6 +235,7 @@ points_in_order AS (
            lag(clock_ms, 3) OVER device AS before_2, lag(clock_ms, 4) OVER device AS before_3,
            clock_ms AS after_0, lead(clock_ms, 1) OVER device AS after_1, lead(clock_ms, 2) OVER device AS after_2,
            lead(clock_ms, 3) OVER device AS after_3,
+           pauses > lag(pauses) OVER device AS resumes,
            sum(opens - closes) OVER device - (opens - closes) > 0 AS is_in_stay -- the link, not the point
     FROM (
         SELECT points.*, coalesce(opens, 0) AS opens, coalesce(closes, 0) AS closes
@@ -366,7 +370,7 @@ cuts AS (
 -- The links of tracks, with the number of the track. Over a pause, a link has no length.
 links_of_tracks AS (
     SELECT link.*, count(*) FILTER (WHERE begins) OVER device AS track,
-           CASE WHEN pause = 1 AND NOT is_freed THEN 0 ELSE exact_mm END AS counted_mm
+           CASE WHEN resumes AND NOT is_freed THEN 0 ELSE exact_mm END AS counted_mm
     FROM (
         SELECT cuts.*, cut IS NOT NULL OR reason_before IS NOT NULL OR leaves_stay AS begins FROM cuts
         WHERE reason IS NULL

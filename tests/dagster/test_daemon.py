@@ -21,7 +21,7 @@ from docs.screenshots import demo_slice, running_ui, wait_for
 from tests import world
 from tests.dagster.homes import embedded_instance
 from trackgen_core.importing import add_points
-from trackgen_core.points import MS_PER_DAY, day_date, now_ms
+from trackgen_core.points import MS_PER_DAY, TieCounter, day_date, now_ms
 from trackgen_dagster.partitions import RANGE_TAGS, day_of
 from trackgen_dagster.sessions import Session, find_session, list_sessions
 
@@ -99,9 +99,10 @@ def late(home: Home) -> pd.Series:
     return is_late
 
 
-def clean_pass(points: pd.DataFrame, folder: Path) -> list[Any]:
+def clean_pass(folder: Path, *files: pd.DataFrame) -> list[Any]:
     store = world.open_store(folder)
-    add_points(store, points)
+    for points in files:
+        add_points(store, TieCounter().count(points))
     world.generate(store)
     tracks = world.tracks(store)
     store.database.close()
@@ -119,7 +120,7 @@ def test_tracks_make_themselves_and_late_points_mend_their_days_only(
         with_data = set(home.points["time_ms"] // MS_PER_DAY)
         assert home.ranges(first) == [(min(with_data), max(with_data))]
         (tmp_path / "first").mkdir()
-        assert world.tracks(home.store) == clean_pass(home.points[~late], tmp_path / "first")
+        assert world.tracks(home.store) == clean_pass(tmp_path / "first", home.points[~late])
 
         home.import_(home.points[late])
         wait_for("the session of the late points", lambda: home.is_settled() and len(home.sessions()) > 1, SOON_S)
@@ -128,7 +129,7 @@ def test_tracks_make_themselves_and_late_points_mend_their_days_only(
         touched = home.last_day - 15
         assert home.ranges(second) == [(touched, touched)]
         (tmp_path / "second").mkdir()
-        assert world.tracks(home.store) == clean_pass(home.points, tmp_path / "second")
+        assert world.tracks(home.store) == clean_pass(tmp_path / "second", home.points[~late], home.points[late])
 
         # A file in the drop folder needs not even a command.
         inbox = home.folder / "inbox" / "zoe" / "phone"
@@ -172,7 +173,7 @@ def test_everything_again_while_points_arrive_and_all_is_killed(home: Home, tmp_
     session = session_of(home, name)
     assert (session.status, session.mode, session.percent) == ("completed", "bulk", 100.0)
     assert {one.status for one in home.sessions()} == {"completed"}
-    assert world.tracks(home.store) == clean_pass(pd.concat([home.points, between]), tmp_path)
+    assert world.tracks(home.store) == clean_pass(tmp_path, home.points, *arriving)
 
 
 def is_running(home: Home, name: str) -> bool:
