@@ -80,7 +80,7 @@ def rule_of(user_id: int, settings: Settings) -> dict[str, Any]:
         "kmh": settings.max_speed_kmh if rule == "implausible" else None,
         "filters": settings.noise_filter,
         "has_stays": settings.stay_minutes > 0,
-        "silent_cm": settings.silent_stay_m * 100,
+        "silent_cm": settings.silent_stay_m * 100 or None,
         "radius_cm": settings.stay_radius_m * 100,
         "timezone": settings.timezone if settings.split_at_midnight else None,
     }
