@@ -315,8 +315,8 @@ def test_breaks_are_those_of_exact_fractions(rules: Settings, data: DataObject) 
 
 
 HISTORY = [
-    *(point for day in range(5) for point in ride(NOON + day * DAY_MS, 400, user="anna")),
-    *ride(NOON, 3 * 1440, user="bob", lon=20.0),
+    *(point for day in range(3) for point in ride(NOON + day * DAY_MS, 300, user="anna")),
+    *ride(NOON, 2200, user="bob", lon=20.0),
 ]
 
 
@@ -448,6 +448,23 @@ def test_whose_the_last_fix_of_a_day_is_may_be_told_by_the_next_day(
     assert world.stays(store) == expected.stays
     assert world.tracks(store) == expected.tracks
     assert world.leftover(store) == len(expected.leftover)
+
+
+def test_a_point_before_a_track_changes_how_it_moved(tmp_path: Path) -> None:
+    """A link is unsteady by the speed of the link before it, which may be no link of the track."""
+    rules = {"anna": Settings(distance_rule="strict")}
+    points = [point._replace(lon=10 + i * 1e-4) for i, point in enumerate(ride(NOON + 11_000, 10, every_ms=1000))]
+    early = Point("anna", "phone", NOON - 60_000, 9.99, 47.0)
+    store = world.open_store(tmp_path)
+    world.set_settings(store, rules)
+    world.add(store, points)
+    world.generate(store)
+    (before,) = world.tracks(store)
+    world.add(store, [early])
+    world.generate(store)
+    (after,) = world.tracks(store)
+    assert [after] == reference.tracks([early, *points], rules)[0]
+    assert (before.points, before.mode, after.points, after.mode) == (10, "cycle", 10, "drive")
 
 
 def test_what_does_not_change_is_not_written_again(tmp_path: Path) -> None:

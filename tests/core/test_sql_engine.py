@@ -243,6 +243,19 @@ RULES_BETWEEN_STAYS: dict[str, tuple[list[Point], dict[str, object], int]] = {
         {},
         1,
     ),
+    "a pause before noise has no length": (
+        [
+            fix(at("10:00") + n * MINUTE, 500.0 * n + 90_000.0 * (n == 20))._replace(pause=int(n == 20))
+            for n in range(31)
+        ],
+        {},
+        1,
+    ),
+    "the same place every hour, without silent stays": (
+        every(60, [0.0] * 6),
+        {"stay_minutes": 10, "silent_stay_m": 0},
+        1,
+    ),
 }
 
 
