@@ -451,19 +451,19 @@ def test_whose_the_last_fix_of_a_day_is_may_be_told_by_the_next_day(
 
 
 def test_a_point_before_a_track_changes_how_it_moved(tmp_path: Path) -> None:
-    """A link is unsteady by the speed of the link before it, which may be no link of the track."""
+    """A link is unsteady by the speed of the link before it, which may be no link of the track: here as long, later."""
     rules = {"anna": Settings(distance_rule="strict")}
+    early, late = (Point("anna", "phone", NOON - seconds * 1000, 9.99, 47.0) for seconds in (1200, 60))
     points = [point._replace(lon=10 + i * 1e-4) for i, point in enumerate(ride(NOON + 11_000, 10, every_ms=1000))]
-    early = Point("anna", "phone", NOON - 60_000, 9.99, 47.0)
     store = world.open_store(tmp_path)
     world.set_settings(store, rules)
-    world.add(store, points)
+    world.add(store, [early, *points])
     world.generate(store)
-    (before,) = world.tracks(store)
-    world.add(store, [early])
+    *_, before = world.tracks(store)
+    world.add(store, [late])
     world.generate(store)
-    (after,) = world.tracks(store)
-    assert [after] == reference.tracks([early, *points], rules)[0]
+    *_, after = world.tracks(store)
+    assert after == reference.tracks([early, late, *points], rules)[0][-1]
     assert (before.points, before.mode, after.points, after.mode) == (10, "cycle", 10, "drive")
 
 
