@@ -223,7 +223,7 @@ def add_items(line: Timeline, fixes: Sequence[Fix], rules: Settings, edits: Sequ
     """Add the tracks, stays and leftovers of one device, whose fixes are not noise."""
     freed = links_freed(fixes, edits)
     fixes = [
-        replace(fix, resumes=fix.resumes and n - 1 not in freed, altitude_cm=altitude_cm)
+        replace(fix, resumes=fix.is_after_pause and n - 1 not in freed, altitude_cm=altitude_cm)
         for n, (fix, altitude_cm) in enumerate(zip(fixes, cleaned_altitudes(fixes, rules), strict=True))
     ]
     breaks = {n: reason for n, reason in breaks_among(fixes, rules).items() if n not in freed}

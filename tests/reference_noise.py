@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
+from tests.reference_dwelling import SILENCE_MS
 from tests.reference_words import (
     HOUR_MS,
     METRE_CM,
@@ -44,13 +45,15 @@ def fixes_and_noise(points: Sequence[Point], rules: Settings) -> tuple[list[Fix]
 
 
 def with_pauses(fixes: Sequence[Fix], noise: Mapping[Point, str]) -> list[Fix]:
-    """Return the points that are no noise, with the pauses before them and before the noise that they follow."""
-    kept = []
+    """Return the points that are no noise, with the pauses before them and before the noise that they soon follow."""
+    kept: list[Fix] = []
     paused = False
     for fix in fixes:
         paused = paused or fix.point.pause == 1
         if fix.point not in noise:
-            kept.append(replace(fix, resumes=paused))
+            if not kept or gap_ms(kept[-1], fix) > SILENCE_MS:
+                paused = fix.point.pause == 1
+            kept.append(replace(fix, is_after_pause=paused))
             paused = False
     return kept
 

@@ -37,7 +37,7 @@ def paces_of_points(fixes: Sequence[Fix], breaks: Set[int]) -> list[str]:
 def has_pace(fixes: Sequence[Fix], cells: Sequence[Cell], k: int, breaks: Set[int]) -> bool:
     """Tell whether the link to a cell has a pace."""
     a, b = cells[k - 1], cells[k]
-    return a.part == b.part and a.last not in breaks and fixes[b.first].point.pause == 0
+    return a.part == b.part and a.last not in breaks and not fixes[b.first].is_after_pause
 
 
 def piece_paces(cells: Sequence[Cell], first: int, last: int) -> list[str]:

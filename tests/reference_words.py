@@ -56,8 +56,10 @@ class Fix:
     point: Point
     clock_ms: int
     """Its time by the clock of the rules."""
-    resumes: bool = False
+    is_after_pause: bool = False
     """Whether the way to it was not recorded, because the recording was paused."""
+    resumes: bool = False
+    """The same, unless somebody merged over it."""
     altitude_cm: int | None = None
     """After cleaning."""
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from trackgen_core.breaks import BREAK_REASONS, NO_BREAK
 from trackgen_core.climb import CLIMB_COLUMNS, GAIN, MAX, MIN, join_at, join_up_to
+from trackgen_core.digests import mixed
 from trackgen_core.geodesy import GEOD, IntArray, round_half_away
 from trackgen_core.legs import (
     FILE,
@@ -73,7 +74,7 @@ TRACK_DTYPES: Final = {
 }
 """Columns of a frame of tracks. `points` counts the points of the track itself; its ends may be those of stays, or of
 the day before. `break_reason` says why the track does not continue the points before it; `path` is WKB; `digest` is the
-sum of its segments' digests and of hashes of such ends."""
+sum of its segments' digests and of hashes of such ends and of the links to them."""
 
 LEG_DTYPES: Final = {
     "track_id": "str",
@@ -173,15 +174,17 @@ def _climb_of_chains(segments: pd.DataFrame, seams: Seams, first: IntArray) -> I
 
 
 def _with_links(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
-    """Return the sums over the links of segments (`SUM_COLUMNS`), each with the link to it."""
-    sums = dict(zip(SUM_COLUMNS, _stacked(segments, SUM_COLUMNS), strict=True))
+    """Return the sums over the links of segments (`SUM_COLUMNS` and the digest), each with the link to it."""
+    names = ("digest", *SUM_COLUMNS)
+    sums = dict(zip(names, _stacked(segments, names), strict=True))
     joined = np.flatnonzero(seams.reason == NO_BREAK)
-    link_ms, traits = seams.link_ms[joined], seams.link_traits[joined]
-    sums["length_mm"][joined] += seams.link_mm[joined]
+    links = (seams.link_mm, seams.link_ms, seams.link_band, seams.link_straight, seams.link_traits)
+    link_mm, link_ms, band, straight, traits = (column[joined] for column in links)
+    sums["digest"][joined] += mixed(link_mm, link_ms, band | traits << 8 | straight << 16)
+    sums["length_mm"][joined] += link_mm
     sums["unsteady_ms"][joined] += np.where(traits & UNSTEADY, link_ms, 0)
     sums["sea_ms"][joined] += np.where(traits & AT_SEA, link_ms, 0)
-    sums["straight_sum"][joined] += seams.link_straight[joined] * link_ms
-    band = seams.link_band[joined]
+    sums["straight_sum"][joined] += straight * link_ms
     for number, name in enumerate(BAND_COLUMNS):
         sums[name][joined] += np.where(band == number, link_ms, 0)
     return sums

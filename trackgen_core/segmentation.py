@@ -167,7 +167,7 @@ def segment(points: pd.DataFrame, settings: Settings, edits: pd.DataFrame | None
     kept = np.flatnonzero(~is_noise)
     if not len(kept):
         return Segmented(empty_segments(), noise)
-    resumes = _resumes(device, np.where(reasons == DUPLICATE, 0, points["pause"].to_numpy()), kept)
+    resumes = _resumes(device, clock_ms, np.where(reasons == DUPLICATE, 0, points["pause"].to_numpy()), kept)
     labels = _labels(
         points.iloc[kept], clock_ms[kept], late[kept], resumes, positions[:, kept], places[:, kept], settings, edits
     )
@@ -263,12 +263,16 @@ def _at_sea(points: pd.DataFrame, cells: Cells, pace: npt.NDArray[np.int8]) -> M
     return np.repeat(at_sea, cells.last - cells.first + 1)
 
 
-def _resumes(device: IntArray, pause: IntArray, kept: IntArray) -> Mask:
-    """Say before which of the points that are no noise the recording was paused, be it that noise follows the pause."""
+def _resumes(device: IntArray, clock_ms: IntArray, pause: IntArray, kept: IntArray) -> Mask:
+    """Say before which of the points that are no noise the recording was paused, be it that noise follows the pause.
+
+    Only a point that is not far has such noise before it: what is before a long link may not have been read.
+    """
+    resumes: Mask = pause[kept] > 0
     pauses = np.append(0, np.cumsum(pause))
-    before = np.append(0, kept[:-1] + 1)
-    before = np.maximum(before, np.searchsorted(device, device[kept]))  # the first point of the device at least
-    resumes: Mask = pauses[kept + 1] > pauses[before]
+    a, b = kept[:-1], kept[1:]
+    near = (device[a] == device[b]) & (clock_ms[b] - clock_ms[a] <= SILENCE_MS)
+    resumes[1:] |= near & (pauses[b + 1] > pauses[a + 1])
     return resumes
 
 

@@ -213,7 +213,7 @@ points_with_clock AS (
                                                     WHEN time_ms - last_ms <= {SPREAD_MS} THEN time_ms - last_ms
                                                     ELSE 0 END) / count_there AS clock_ms
     FROM (
-        SELECT contexts.*, time_ms, seq, lon, lat, noise.reason IS NOT NULL AND filters AS is_noise,
+        SELECT contexts.*, time_ms, seq, lon, lat, pause, noise.reason IS NOT NULL AND filters AS is_noise,
                sum(pause) OVER (PARTITION BY device_id ORDER BY time_ms, seq, lon, lat ROWS UNBOUNDED PRECEDING)
                    AS pauses,
                row_number() OVER (there ORDER BY seq, lon, lat) - 1 AS number_there, count(*) OVER there AS count_there,
@@ -235,7 +235,8 @@ points_in_order AS (
            lag(clock_ms, 3) OVER device AS before_2, lag(clock_ms, 4) OVER device AS before_3,
            clock_ms AS after_0, lead(clock_ms, 1) OVER device AS after_1, lead(clock_ms, 2) OVER device AS after_2,
            lead(clock_ms, 3) OVER device AS after_3,
-           pauses > lag(pauses) OVER device AS resumes,
+           pause = 1 OR pauses > lag(pauses) OVER device
+               AND clock_ms - lag(clock_ms) OVER device <= {SILENCE_MS} AS resumes,
            sum(opens - closes) OVER device - (opens - closes) > 0 AS is_in_stay -- the link, not the point
     FROM (
         SELECT points.*, coalesce(opens, 0) AS opens, coalesce(closes, 0) AS closes
