@@ -10,7 +10,7 @@ import pytest
 from pyproj import Geod
 
 from trackgen_core.demo import demo_history, start_before, write_demo
-from trackgen_core.points import MS_PER_DAY, POINT_DTYPES, completed, day_date, validate
+from trackgen_core.points import MS_PER_DAY, POINT_DTYPES, TieCounter, completed, day_date, validate
 
 MINUTE_MS = 60_000
 PRINT_SUM = """
@@ -148,7 +148,7 @@ def test_files_as_a_user_has_them(tmp_path, history):
     read["time_ms"] = (
         pd.to_datetime(read.pop("timestamp"), format="ISO8601").astype("datetime64[ms, UTC]").astype("int64")
     )
-    pd.testing.assert_frame_equal(completed(read), history, check_exact=True)
+    pd.testing.assert_frame_equal(completed(TieCounter().count(read)), history, check_exact=True)
 
 
 def test_it_ends_when_somebody_asks_and_begins_with_a_month():
