@@ -148,7 +148,7 @@ def mode_by_top(stretch: Stretch) -> str:
     all_ms, moving_ms, unsteady_ms = stretch.ms(), stretch.moving_ms, stretch.ms(lambda link: link.is_unsteady)
     top = next(top for top in range(1, 8) if 100 * stretch.in_bands(*range(1, top + 1)) >= 90 * moving_ms)
     if top == 2:
-        return "run" if 100 * stretch.in_bands(2) >= 70 * moving_ms else "cycle"
+        return "run" if 100 * stretch.in_bands(2) >= 50 * moving_ms else "cycle"
     if top == 3:
         return "drive" if 2 * unsteady_ms > all_ms else "cycle"
     if top == 4:
@@ -174,6 +174,7 @@ def is_boat(stretch: Stretch) -> bool:
         all_ms >= 30 * MINUTE_MS
         and 10_000_000 <= stretch.length_mm <= 15 * all_ms
         and 100 * stretch.sea_ms >= 80 * all_ms
+        and 100 * stretch.ms(lambda link: link.is_unsteady) <= 20 * all_ms
     )
 
 

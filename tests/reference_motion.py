@@ -189,7 +189,7 @@ def is_unsteady(cells: Sequence[Cell], k: int) -> bool:
     links = [own_link(cells, k - 1), own_link(cells, k)]
     shorter_ms = min(cells[link[1]].clock_ms - cells[link[0]].clock_ms for link in links if link)
     change = abs(link_speed(cells, k) - link_speed(cells, k - 1))
-    return SECOND_MS * change > 0.12 * max(SECOND_MS, shorter_ms)
+    return SECOND_MS * change > 0.12 * min(max(SECOND_MS, shorter_ms), 15 * SECOND_MS)
 
 
 def straightness(cells: Sequence[Cell], k: int) -> int:

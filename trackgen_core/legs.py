@@ -31,7 +31,7 @@ MODE_OF_TOP: Final = (WALK, WALK, CYCLE, CYCLE, DRIVE, DRIVE, TRAIN, FLY)
 TOP_SHARE: Final = 90
 """Percent of the moving time that is not faster than the top speed of a stretch."""
 STATIONARY_SHARE: Final = 50
-RUN_SHARE: Final = 70
+RUN_SHARE: Final = 50
 ENGINE_SHARE: Final = 50
 """Percent of all time that even a slow engine changes its speed as no cyclist does."""
 CYCLIST_SHARE: Final = 20
@@ -59,6 +59,8 @@ BOAT_MM: Final = 10_000_000
 """Less time or way at sea is none: maps of coasts are not exact."""
 BOAT_MM_S: Final = 15_000
 """Few boats are faster on average."""
+BOAT_UNSTEADY: Final = 20
+"""Percent of all time in which boats change their speed fast, at most; cars on a bridge or a coast do more often."""
 ABSURD_SHARE: Final = 10
 """Percent of the moving time at speeds that an activity cannot have that contradict what the file says."""
 
@@ -157,6 +159,7 @@ def tell_modes(
     mode[pace == FLYING] = FLY
     mode[(mode == FLY) & (length_mm < FLIGHT_MM)] = TRAIN
     at_sea = (all_ms >= BOAT_MS) & (length_mm >= BOAT_MM) & (100 * sea_ms >= SEA_SHARE * all_ms)
+    at_sea &= 100 * unsteady_ms <= BOAT_UNSTEADY * all_ms
     mode[(mode != FLY) & at_sea & (1_000 * length_mm <= BOAT_MM_S * all_ms)] = BOAT
     mode[(pace == STILL) & (100 * band_ms[:, 0] >= STATIONARY_SHARE * all_ms)] = STATIONARY
     mode = _used(mode, unused)

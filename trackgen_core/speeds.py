@@ -41,6 +41,8 @@ WALK: Final = 1
 """The last band of slow ways."""
 UNSTEADY_M_S2: Final = 0.12
 """Engines change their speed faster than legs."""
+UNSTEADY_MS: Final = 1_000, 15_000
+"""How long a change takes, at least and at most: a halt within a minute changes more than is seen."""
 PERMILLE: Final = 1000
 
 
@@ -179,7 +181,7 @@ def find_links(cells: Cells, fine: Cells, link_ms: IntArray, link_mm: IntArray, 
 
     change = np.abs(np.diff(m_s, prepend=m_s[:1]))
     shorter_ms = np.minimum(links.ms, np.append(links.ms[:1], links.ms[:-1]))
-    unsteady = 1_000 * change > UNSTEADY_M_S2 * np.maximum(shorter_ms, 1_000)
+    unsteady = 1_000 * change > UNSTEADY_M_S2 * np.clip(shorter_ms, *UNSTEADY_MS)
     unsteady &= np.append(False, cells.part[1:] == cells.part[:-1])
 
     chords = find_chords(cells, STRAIGHT_MS)

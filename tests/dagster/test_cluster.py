@@ -32,7 +32,7 @@ from trackgen_core.store import Stage, Store
 from trackgen_dagster import tags
 from trackgen_dagster.assets import progress_of
 from trackgen_dagster.instance import daemon_is_alive, open_instance
-from trackgen_dagster.sessions import find_session
+from trackgen_dagster.sessions import cancel, find_session
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -262,7 +262,7 @@ def test_a_run_on_a_worker_can_be_stopped(cluster: Cluster) -> None:
         name = cluster.trackgen("sessions", "create", "--mode", "incremental").strip()
         started = dg.RunsFilter(tags={tags.SESSION: name}, statuses=[dg.DagsterRunStatus.STARTED])
         wait_for("a run on a worker", lambda: instance.get_runs(started), SESSION_S, 0.02)
-        cluster.trackgen("sessions", "cancel", name)
+        cancel(instance, name)  # at once: a command needs seconds to start, and the run may be over
         wait_for("the end of the session", lambda: find_session(instance, name).is_over, SESSION_S)
         session = find_session(instance, name)
         assert session.status == "cancelled"
