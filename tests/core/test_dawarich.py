@@ -942,7 +942,7 @@ def test_in_the_shadow_of_a_busy_dawarich(url: str, store: Store, with_triggers:
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(live)
         try:
-            for _ in range(14):
+            for _ in range(4):
                 mirrored(store, url)
                 compared(store, url)
                 written(store, url, take_over=True)
