@@ -9,9 +9,6 @@ from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
-from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 from pydantic import Field
 
 from trackgen_core.failures import Backoff
@@ -23,6 +20,12 @@ from trackgen_core.words import counted
 from trackgen_dagster import metadata, tags
 from trackgen_dagster.environment import number, owners
 from trackgen_dagster.instance import is_away, process_tag
+from trackgen_dagster.internals import (
+    DATA_VERSION_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
+    DagsterEventBatchMetadata,
+    generate_event_batch_id,
+)
 from trackgen_dagster.partitions import DAYS_PER_RUN, daily, day_of, key_of, neighbours
 from trackgen_dagster.resources import TrackStore
 
@@ -278,7 +281,7 @@ def _log_batch(context: dg.AssetExecutionContext, events: Sequence[dg.AssetMater
     """Log materializations as Dagster itself does for many partitions; `log_event` would store them one by one."""
     batch = generate_event_batch_id()
     for sent, event in enumerate(events, 1):
-        DagsterEvent.asset_materialization(
+        dg.DagsterEvent.asset_materialization(
             context.get_step_execution_context(), event, DagsterEventBatchMetadata(batch, sent == len(events))
         )
 

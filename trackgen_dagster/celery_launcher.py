@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+
+from trackgen_dagster.internals import (
+    CheckRunHealthResult,
+    ConfigurableClassData,
+    WorkerStatus,
+)
 
 ANSWER_S: Final = 3.0
 """How long workers have to say what they work on."""

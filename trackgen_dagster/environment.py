@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from dagster._core.definitions.utils import is_valid_owner
+from trackgen_dagster.internals import (
+    is_valid_owner,
+)
 
 DEFAULTS: Final = {
     "TRACKGEN_DEBOUNCE_SECONDS": 45.0,

@@ -11,21 +11,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from dagster._config.config_schema import UserConfigSchema
-from dagster._core.events import DagsterEventType
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
+import dagster as dg
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from dagster_shared.record import copy
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 
+from trackgen_dagster.internals import (
+    AssetEventTagsTable,
+    ConfigurableClassData,
+    SqlEventLogStorage,
+    SqlEventLogStorageTable,
+    SqliteEventLogStorage,
+    UserConfigSchema,
+)
+
 BATCHED: Final = {
-    DagsterEventType.ASSET_MATERIALIZATION,
-    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
-    DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    dg.DagsterEventType.ASSET_OBSERVATION,
 }
 """Events of which a batch is one transaction."""
 
@@ -33,7 +37,7 @@ BATCHED: Final = {
 class BatchedEventLogStorage(SqlEventLogStorage):
     """What both databases have in common."""
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store events of one run; what is not about assets goes the parent's way."""
         others = [event for event in events if event.dagster_event_type not in BATCHED]
         if others:
@@ -42,7 +46,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
         if events:
             self._store_asset_events(events, [self._event_to_row(event) for event in events])
 
-    def _store_asset_events(self, events: Sequence[EventLogEntry], rows: list[dict[str, Any]]) -> None:
+    def _store_asset_events(self, events: Sequence[dg.EventLogEntry], rows: list[dict[str, Any]]) -> None:
         with self.index_transaction() as connection:
             event_ids = self._insert(connection, rows)
             self._store_asset_event_tags(connection, events, event_ids)
@@ -59,7 +63,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     def _insert(self, connection: Connection, rows: list[dict[str, Any]]) -> Sequence[int]:
         """Insert rows and return their ids."""
 
-    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+    def _store_asset_check_evaluation_planned(self, event: dg.EventLogEntry, event_id: int | None) -> None:
         # One row, which the evaluation of all days then fills in. The parent adds one for every partition of the run,
         # and these would stay "planned" for ever.
         planned = event.get_dagster_event()
@@ -70,7 +74,7 @@ class BatchedEventLogStorage(SqlEventLogStorage):
     def delete_events(self, run_id: str) -> None:
         """Forget the events of a run, but for the latest materialization of each partition: that is still true."""
         events = SqlEventLogStorageTable
-        is_made = events.c.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value
+        is_made = events.c.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value
         forgotten = and_(events.c.run_id == run_id, or_(~func.coalesce(is_made, False), _was_made_again()))
         with self.index_transaction() as connection:
             ids = select(events.c.id).where(forgotten)
@@ -107,7 +111,7 @@ class BatchedSqliteEventLogStorage(BatchedEventLogStorage, SqliteEventLogStorage
         """Make the storage from its configuration in `dagster.yaml`."""
         return cls(str(Path(os.environ["DAGSTER_HOME"]) / "history" / "runs"), inst_data)
 
-    def _store_asset_events(self, events: Sequence[EventLogEntry], rows: list[dict[str, Any]]) -> None:
+    def _store_asset_events(self, events: Sequence[dg.EventLogEntry], rows: list[dict[str, Any]]) -> None:
         super()._store_asset_events(events, rows)
         # Last, for Dagster stores a batch anew, event by event, if any of this fails.
         with self.run_connection(events[0].run_id) as connection:

@@ -18,22 +18,6 @@ from typing import Any, Final, Literal
 
 import dagster as dg
 import pandas as pd
-from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-from dagster._core.execution.api import execute_run
-from dagster._core.execution.backfill import PartitionBackfill
-from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin, get_python_environment_entry_point
-from dagster._core.remote_origin import (
-    ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.run_coordinator import SubmitRunContext
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.utils import make_new_backfill_id
-from dagster._time import get_current_timestamp
 
 from trackgen_core.failures import describe, patiently
 from trackgen_core.generation import day_stats, mark_all
@@ -43,6 +27,23 @@ from trackgen_dagster import tags
 from trackgen_dagster.assets import told
 from trackgen_dagster.definitions import defs
 from trackgen_dagster.instance import LOCATION, fail_abandoned_runs, is_away, process_tag
+from trackgen_dagster.internals import (
+    SINGLETON_REPOSITORY_NAME,
+    AssetGraphSubset,
+    InMemoryJob,
+    JobPythonOrigin,
+    LoadableTargetOrigin,
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    ModuleCodePointer,
+    PartitionBackfill,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+    RepositoryPythonOrigin,
+    execute_run,
+    get_current_timestamp,
+    get_python_environment_entry_point,
+    make_new_backfill_id,
+)
 from trackgen_dagster.partitions import FIRST_DAY, daily, day_of, key_of
 from trackgen_dagster.requests import (
     MOST_RANGES,
@@ -392,7 +393,7 @@ def _new_run(
 def _queue(instance: dg.DagsterInstance, run_tags: dict[str, str], request: Request) -> str:
     run = _new_run(instance, run_tags, request, workers=0)
     # The queue itself needs no workspace: the daemon that takes the run out of it has one.
-    instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
+    instance.run_coordinator.submit_run(dg.SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
     return run.run_id
 
 

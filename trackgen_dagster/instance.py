@@ -12,10 +12,6 @@ from typing import Final
 
 import dagster as dg
 import psutil
-from dagster._config.errors import PostProcessingError
-from dagster._core.errors import DagsterInvalidConfigError, DagsterUserCodeUnreachableError
-from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._grpc.client import DagsterGrpcClient
 from dagster_postgres.utils import DagsterPostgresException
 from filelock import FileLock
 from sqlalchemy import URL, NullPool, create_engine, make_url
@@ -26,6 +22,13 @@ from trackgen_core.failures import classify
 from trackgen_core.home import home, make_private
 from trackgen_core.redaction import redact, shown_url
 from trackgen_dagster import tags
+from trackgen_dagster.internals import (
+    GRPC_INFO_TAG,
+    NO_LOGS_MODULE,
+    DagsterGrpcClient,
+    DagsterUserCodeUnreachableError,
+    PostProcessingError,
+)
 
 CLOCK_STEP_S: Final = 60
 """Setting the clock moves the times at which processes seem to have started."""
@@ -65,7 +68,7 @@ nux:
 {storage}\
 # What a run has to say is in its event log; files of captured output would cost every step some milliseconds.
 compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
+  module: {no_logs_module}
   class: NoOpComputeLogManager
 concurrency:
   runs:
@@ -95,7 +98,7 @@ retention:
     purge_after_days: {{skipped: 7, success: 30, failure: 30, started: 30}}
 """
 
-DAGSTER_YAML: Final = YAML.format(storage=SQLITE)
+DAGSTER_YAML: Final = YAML.format(storage=SQLITE, no_logs_module=NO_LOGS_MODULE)
 
 POSTGRES_VARIABLE: Final = "TRACKGEN_DAGSTER_POSTGRES_URL"
 LEAST_POSTGRES: Final = 15
@@ -142,7 +145,7 @@ def open_instance() -> dg.DagsterInstance:
         # Dagster makes its databases on first use, and two processes at once would trip over each other.
         with FileLock(folder / ".lock"):
             return dg.DagsterInstance.get()
-    except (DagsterPostgresException, DBAPIError, DagsterInvalidConfigError, PostProcessingError) as error:
+    except (DagsterPostgresException, DBAPIError, dg.DagsterInvalidConfigError, PostProcessingError) as error:
         cause = error.__cause__ if isinstance(error, DagsterPostgresException) else error
         reason = cause.orig if isinstance(cause, DBAPIError) else cause
         raise DatabaseError(
@@ -199,7 +202,8 @@ def use_postgres(url: str, *, force: bool = False) -> Initialised:
         raise DatabaseError(f"{shown_url(url)!r} is no URL: write it as postgresql://user@host/name") from None
     server = _check_postgres(parsed)
     by_variable = _has_password(parsed) or os.environ.get(POSTGRES_VARIABLE) == url
-    text = YAML.format(storage=POSTGRES.format(f"{{env: {POSTGRES_VARIABLE}}}" if by_variable else json.dumps(url)))
+    storage = POSTGRES.format(f"{{env: {POSTGRES_VARIABLE}}}" if by_variable else json.dumps(url))
+    text = YAML.format(storage=storage, no_logs_module=NO_LOGS_MODULE)
     config = _folder() / "dagster.yaml"
     config.parent.mkdir(parents=True, exist_ok=True)
     backup = None

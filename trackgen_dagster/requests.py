@@ -13,14 +13,18 @@ from typing import Any, Final, NamedTuple
 
 import dagster as dg
 import pandas as pd
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, RunRecord
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from trackgen_core.points import MS_PER_DAY, now_ms
 from trackgen_core.store import STAGES, Store, version_ms
 from trackgen_dagster import tags
 from trackgen_dagster.instance import UNFINISHED, works
+from trackgen_dagster.internals import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    FINISHED_STATUSES,
+    WILL_RETRY_TAG,
+    BulkActionsFilter,
+    BulkActionStatus,
+)
 from trackgen_dagster.partitions import DAYS_PER_RUN, FIRST_DAY, RANGE_TAGS, days_of_run, key_of
 from trackgen_dagster.sessions import Parts, is_ours, span_of, was_stopped
 
@@ -205,7 +209,7 @@ def in_vain(instance: dg.DagsterInstance) -> list[Cover]:
     ]
 
 
-def rests(record: RunRecord, times: int) -> bool:
+def rests(record: dg.RunRecord, times: int) -> bool:
     """Return whether it is too early to do again what a run was about that has ended, and was tried so many times."""
     ended: float = record.end_time or record.update_timestamp.timestamp()
     longest_s = LONGEST_REST_S if record.start_time else LONGEST_REST_UNSTARTED_S

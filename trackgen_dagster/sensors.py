@@ -14,7 +14,6 @@ from typing import Final
 
 import dagster as dg
 import pandas as pd
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 
 from trackgen_core.home import home
 from trackgen_core.inbox import waiting
@@ -25,6 +24,11 @@ from trackgen_dagster import notifications, tags
 from trackgen_dagster.assets import points_event
 from trackgen_dagster.environment import number
 from trackgen_dagster.instance import fail_abandoned_runs, pid_of, works
+from trackgen_dagster.internals import (
+    AUTO_RETRY_RUN_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    WILL_RETRY_TAG,
+)
 from trackgen_dagster.jobs import generate, inbox
 from trackgen_dagster.requests import (
     MOST_RANGES,

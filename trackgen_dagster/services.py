@@ -22,6 +22,7 @@ import click
 import psutil
 
 from trackgen_dagster.instance import LOCATION, prepare_instance
+from trackgen_dagster.internals import DAEMON_MODULE
 
 HOST: Final = "127.0.0.1"
 START_S: Final = 180.0
@@ -239,7 +240,7 @@ def _services(folder: Path, port: int, level: str, allow_hosts: Sequence[str]) -
             "trackgen_dagster.webserver",
             ["-h", HOST, "-p", str(port), "-w", str(workspace), "--dagster-log-level", level, *names],
         ),
-        Service("daemon", "dagster._daemon", ["run", "-w", str(workspace), "--log-level", level]),
+        Service("daemon", DAEMON_MODULE, ["run", "-w", str(workspace), "--log-level", level]),
     ]
 
 

@@ -18,18 +18,6 @@ from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError, DagsterUserCodeUnreachableError
-from dagster._core.execution.backfill import (
-    BULK_ACTION_TERMINAL_STATUSES,
-    BulkActionsFilter,
-    BulkActionStatus,
-    PartitionBackfill,
-)
-from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTable
-from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
-from dagster._core.storage.tags import WILL_RETRY_TAG
-from dagster._utils.error import SerializableErrorInfo
 
 from trackgen_core.store import STAGES, Stage
 from trackgen_core.words import counted
@@ -37,6 +25,18 @@ from trackgen_dagster import tags
 from trackgen_dagster.assets import FAILURES, progress_of
 from trackgen_dagster.environment import MAP_PATH, ui_url
 from trackgen_dagster.instance import daemon_is_alive, pid_of, works
+from trackgen_dagster.internals import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    WILL_RETRY_TAG,
+    BackfillTagsTable,
+    BulkActionsFilter,
+    BulkActionsTable,
+    BulkActionStatus,
+    DagsterUserCodeUnreachableError,
+    PartitionBackfill,
+    SerializableErrorInfo,
+    SqlRunStorage,
+)
 from trackgen_dagster.partitions import day_of, days_of_run, key_of
 
 Status = Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -274,7 +274,7 @@ def said_of(event: dg.DagsterEvent) -> str:
 def was_interrupted(event: dg.DagsterEvent) -> bool:
     """Return whether a step failed because somebody stopped it."""
     error = _root_of(event)
-    return error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 # Stopping and forgetting ----------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def clean(instance: dg.DagsterInstance, *, days: float) -> Cleaned:
 class Parts:
     """The records that a session consists of."""
 
-    records: list[RunRecord] = field(default_factory=list)
+    records: list[dg.RunRecord] = field(default_factory=list)
     """Its runs, the latest first."""
     backfill: PartitionBackfill | None = None
 
@@ -396,7 +396,7 @@ class Parts:
 
 
 def _group(
-    records: Iterable[RunRecord], backfills: Iterable[PartitionBackfill], *, also_others: bool = False
+    records: Iterable[dg.RunRecord], backfills: Iterable[PartitionBackfill], *, also_others: bool = False
 ) -> dict[str, Parts]:
     found: dict[str, Parts] = {}
     for backfill in backfills:

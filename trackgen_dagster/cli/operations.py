@@ -79,10 +79,11 @@ def daemon(verbose: bool) -> None:
     """Start the Dagster daemon alone: sensors, schedules, queue and backfills without the UI."""
     from trackgen_core.home import open_store
     from trackgen_dagster.instance import write_workspace
+    from trackgen_dagster.internals import DAEMON_MODULE
     from trackgen_dagster.services import only_one
 
     open_store().database.close()
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(write_workspace())]
+    command = [sys.executable, "-m", DAEMON_MODULE, "run", "-w", str(write_workspace())]
     # A shell without job control makes its background jobs ignore Ctrl-C, and Dagster then ignores SIGTERM as well.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with only_one("daemon", command="daemon"):
