@@ -375,12 +375,12 @@ def _why_nothing(file: FileReport) -> str:
 
 
 def _with_owner(rows: pd.DataFrame, source: Source, user: str | None, device: str) -> pd.DataFrame:
-    said = {name: rows[name].fillna("").astype(str).str.strip() for name in ("user", "device")}
-    nameless = said["user"] == ""
+    names = {name: rows[name].fillna("").astype(str).str.strip() for name in ("user", "device")}
+    nameless = names["user"] == ""
     if user is None and nameless.any():
         raise UnreadableFile(f"{source.path}: does not say whose points these are: name the user with --user")
     return rows.assign(
-        user=said["user"].where(~nameless, user), device=said["device"].where(said["device"] != "", device)
+        user=names["user"].where(~nameless, user), device=names["device"].where(names["device"] != "", device)
     )
 
 

@@ -296,8 +296,8 @@ def _is_free(report: Path, dropped: Dropped) -> bool:
     if not os.path.lexists(report):
         return True
     try:
-        told = json.loads(report.read_bytes())
-        known = (told["path"], told["size"], told["mtime_ns"])
+        stored_report = json.loads(report.read_bytes())
+        known = (stored_report["path"], stored_report["size"], stored_report["mtime_ns"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # something of this name was dropped
         return False
     return known == (_shown(dropped.path), dropped.size, dropped.mtime_ns)

@@ -105,7 +105,7 @@ NEXT_BEST: Final = np.array([(*look.next_best, *[mode] * _MOST)[:_MOST] for mode
 """What each of `MODES` is taken for by one who does not use it, the likeliest first, and at the end by itself."""
 
 
-class Told(NamedTuple):
+class StretchModes(NamedTuple):
     """The modes of n stretches."""
 
     mode: IntArray
@@ -122,7 +122,7 @@ def tell_modes(
     straight: IntArray,
     sea_ms: IntArray,
     unused: IntArray,
-) -> Told:
+) -> StretchModes:
     """Tell the modes of stretches at one pace.
 
     Parameters
@@ -164,11 +164,11 @@ def tell_modes(
     mode[(pace == STILL) & (100 * band_ms[:, 0] >= STATIONARY_SHARE * all_ms)] = STATIONARY
     mode = _used(mode, unused)
 
-    said = np.array([MODES.index(name) if name else -1 for name in ACTIVITIES])[activity]
-    fits = (activity > 0) & ~_is_absurd(said, band_ms, moving_ms, all_ms)
+    of_file = np.array([MODES.index(name) if name else -1 for name in ACTIVITIES])[activity]
+    fits = (activity > 0) & ~_is_absurd(of_file, band_ms, moving_ms, all_ms)
     by_hand = told_by >= BY_HAND
-    mode = np.where(by_hand, told_by - BY_HAND, np.where(fits, said, mode))
-    return Told(mode, np.where(by_hand, HAND, np.where(fits, FILE, RULE)))
+    mode = np.where(by_hand, told_by - BY_HAND, np.where(fits, of_file, mode))
+    return StretchModes(mode, np.where(by_hand, HAND, np.where(fits, FILE, RULE)))
 
 
 def _is_absurd(mode: IntArray, band_ms: IntArray, moving_ms: IntArray, all_ms: IntArray) -> Mask:

@@ -286,8 +286,8 @@ def find_legs(segments: pd.DataFrame, seams: Seams, of_chains: Collection[int]) 
     stretches = _sums(rows, ["chain", "told_by", "unused"])
     told_by, band_ms = stretches["told_by"].to_numpy(), stretches[list(BAND_COLUMNS)].to_numpy()
     length_mm, unsteady_ms, straight, sea_ms = _stacked(stretches, ("length_mm", *WAY_COLUMNS))
-    told = tell_modes(told_by, band_ms, length_mm, unsteady_ms, straight, sea_ms, stretches["unused"].to_numpy())
-    stretches["mode"], stretches["source"] = told.mode, told.source
+    modes = tell_modes(told_by, band_ms, length_mm, unsteady_ms, straight, sea_ms, stretches["unused"].to_numpy())
+    stretches["mode"], stretches["source"] = modes.mode, modes.source
     stretches["ms"] = band_ms.sum(axis=1)
     stretches["leg"] = _leg_numbers(stretches)
     # A leg has the mode of its stretches that are one; others, too short for a leg, have been put to them.

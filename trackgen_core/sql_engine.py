@@ -163,12 +163,12 @@ def compare(
             for user in listed["user_id"].unique().tolist()
         }
 
-        asked = settings_of, lo_day, hi_day
-        made = _rows(_run(connection, TRACKS, SQL_TRACK_DTYPES, *asked, rows=1_000))
+        scope = settings_of, lo_day, hi_day
+        made = _rows(_run(connection, TRACKS, SQL_TRACK_DTYPES, *scope, rows=1_000))
         stored = _rows(store.read_tracks([names_of[user_id] for user_id in settings_of], lo_day, hi_day))
         smoothed = {names_of[user] for user, settings in settings_of.items() if settings.length_smoothing == "on"}
         _compare_tracks(made, stored, days_of, smoothed, result)
-        for links in _run(connection, LINKS, LINK_DTYPES, *asked, rows=50_000):
+        for links in _run(connection, LINKS, LINK_DTYPES, *scope, rows=50_000):
             _compare_links(links, devices, result)
     return result
 

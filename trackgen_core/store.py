@@ -409,10 +409,10 @@ class Store:
         done = 0  # rows at the beginning of what is held that were emitted before
 
         def emit(batch: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
-            asked = batch["time_ms"].to_numpy() // MS_PER_DAY
+            days = batch["time_ms"].to_numpy() // MS_PER_DAY
             number = np.arange(len(batch))
             batch = in_order(batch)  # which moves points within an instant, so from no day into another
-            return batch.assign(emit=(asked >= lo_day) & (asked <= hi_day) & (number >= start) & (number < end))
+            return batch.assign(emit=(days >= lo_day) & (days <= hi_day) & (number >= start) & (number < end))
 
         for frame in self._points_in_order(connection, lo_day, hi_day, user_ids):
             held.append(frame)
@@ -1111,11 +1111,10 @@ class Store:
         """Return some tracks that start from `lo_day` to `hi_day`, with the columns of `TRACK_DTYPES`; `seed` picks."""
         of_users = select(devices.c.device_id).where(_of_users(devices.c.user_id, user_ids))
         within = (*_starting(tracks, lo_day, hi_day), tracks.c.device_id.in_(of_users))
-        with self.read() as connection:
-            ids = connection.scalars(select(tracks.c.track_id).where(*within).order_by(tracks.c.track_id)).all()
-            picked = random.Random(seed).sample(ids, min(size, len(ids)))
-            query = select(*(tracks.c[name] for name in TRACK_DTYPES)).where(tracks.c.track_id.in_(picked))
-            return fetch_frame(connection, query, TRACK_DTYPES)
+        ids = connection.scalars(select(tracks.c.track_id).where(*within).order_by(tracks.c.track_id)).all()
+        picked = random.Random(seed).sample(ids, min(size, len(ids)))
+        query = select(*(tracks.c[name] for name in TRACK_DTYPES)).where(tracks.c.track_id.in_(picked))
+        return fetch_frame(connection, query, TRACK_DTYPES)
 
     def find_tracks(self, connection: Connection, beginning: str) -> pd.DataFrame:
         """Return the tracks whose id begins so, at most two: the columns of `TRACK_DTYPES` without `path`."""

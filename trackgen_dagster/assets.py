@@ -244,14 +244,14 @@ def _make(context: dg.AssetExecutionContext, stage: Stage, config: Generation, s
             progress.created = store.count_tracks(connection, *_counted_days(context), user_ids)
     progress.write()
     stats = segment_stats if stage == "segments" else day_stats
-    said = _metadata(stats(store, lo_day, hi_day).join(cost))
+    of_days = _metadata(stats(store, lo_day, hi_day).join(cost))
     if stage == "tracks":
-        for day, values in said.items():
+        for day, values in of_days.items():
             if values["tracks"] + values["stays"]:
-                said[day] = {"map": metadata.map_link(day), **values}
+                of_days[day] = {"map": metadata.map_link(day), **values}
         for day, picture in metadata.pictures(store, lo_day, hi_day):
-            said[day] = {"picture": picture, **said[day]}
-    return Made(stage, said, failures)
+            of_days[day] = {"picture": picture, **of_days[day]}
+    return Made(stage, of_days, failures)
 
 
 def points_event(day: int, version: str, figures: Mapping[str, Any]) -> dg.AssetMaterialization:
@@ -288,9 +288,9 @@ def _log_batch(context: dg.AssetExecutionContext, events: Sequence[dg.AssetMater
 
 def _counted_days(context: dg.AssetExecutionContext) -> tuple[int, int]:
     """Return the days whose tracks the run counts: a retry counts those of its whole session."""
-    said = context.run.tags
-    if tags.ATTEMPT in said and tags.SPAN in said:
-        return tags.span_of(said)
+    run_tags = context.run.tags
+    if tags.ATTEMPT in run_tags and tags.SPAN in run_tags:
+        return tags.span_of(run_tags)
     return day_of(context.partition_key_range.start), day_of(context.partition_key_range.end)
 
 
@@ -301,9 +301,9 @@ def _say_who_works(context: dg.AssetExecutionContext, config: Generation, store:
     # A run that is executed again inherits what the first one wrote.
     if record and (known.get(tags.PROCESS) != process_tag() or tags.SETTINGS not in known):
         waited = time.time() - record.create_timestamp.timestamp()
-        said = {tags.PROCESS: process_tag(), tags.WAITED: f"{waited:.1f}", tags.FAILED: "0"}
-        said[tags.SETTINGS] = store.settings_digest(config.users)
-        context.instance.add_run_tags(context.run.run_id, said)
+        run_tags = {tags.PROCESS: process_tag(), tags.WAITED: f"{waited:.1f}", tags.FAILED: "0"}
+        run_tags[tags.SETTINGS] = store.settings_digest(config.users)
+        context.instance.add_run_tags(context.run.run_id, run_tags)
 
 
 told: Final[ContextVar[Callable[[Stage, float], None] | None]] = ContextVar("told", default=None)
@@ -337,14 +337,14 @@ class Progress:
 
     def write(self) -> None:
         """Write the tags."""
-        said = {tags.progress(self.stage): f"{self.done}/{self.total}"}
+        run_tags = {tags.progress(self.stage): f"{self.done}/{self.total}"}
         if self.stage == "segments":
-            said[tags.POINTS] = str(self.points)
+            run_tags[tags.POINTS] = str(self.points)
         if self.failed:
-            said[tags.FAILED] = str(self.failed_before + self.failed)
+            run_tags[tags.FAILED] = str(self.failed_before + self.failed)
         if self.created is not None:
-            said[tags.CREATED] = str(self.created)
-        self.context.instance.add_run_tags(self.context.run.run_id, said)
+            run_tags[tags.CREATED] = str(self.created)
+        self.context.instance.add_run_tags(self.context.run.run_id, run_tags)
         if tell := told.get():
             tell(self.stage, self.done / self.total if self.total else 1.0)
         self.written_at = time.monotonic()

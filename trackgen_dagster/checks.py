@@ -33,7 +33,7 @@ DESCRIPTIONS: Final = {
 
 
 @dg.multi_asset_check(
-    specs=[dg.AssetCheckSpec(name, asset=tracks, description=said) for name, said in DESCRIPTIONS.items()],
+    specs=[dg.AssetCheckSpec(name, asset=tracks, description=text) for name, text in DESCRIPTIONS.items()],
     can_subset=True,
 )
 def follows_from_points(context: dg.AssetCheckExecutionContext, database: TrackStore) -> Iterator[dg.AssetCheckResult]:

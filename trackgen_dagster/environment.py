@@ -35,13 +35,13 @@ def number(name: str) -> float:
     ValueError
         If it is no positive number.
     """
-    said = os.environ.get(name) or str(DEFAULTS[name])
+    text = os.environ.get(name) or str(DEFAULTS[name])
     try:
-        value = float(said)
+        value = float(text)
     except ValueError:
         value = 0.0
     if not value > 0:
-        raise ValueError(f"{name}={said}: write a number above 0, as in {DEFAULTS[name]:g}")
+        raise ValueError(f"{name}={text}: write a number above 0, as in {DEFAULTS[name]:g}")
     return value
 
 

@@ -147,11 +147,11 @@ class PostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Make the storage from its configuration in `dagster.yaml`, which is that of `storage: postgres:`."""
-        said: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "postgres_url": pg_url_from_config(config_value),
             "should_autocreate_tables": config_value.get("should_autocreate_tables", True),
             "token_provider": get_token_provider_from_config(config_value),
         }
-        storage = cls(inst_data=inst_data, **said)
-        storage._event_log_storage = BatchedPostgresEventLogStorage(**said)
+        storage = cls(inst_data=inst_data, **arguments)
+        storage._event_log_storage = BatchedPostgresEventLogStorage(**arguments)
         return storage

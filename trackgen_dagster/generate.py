@@ -170,8 +170,8 @@ def generate(
 
     ranges = patiently(prepare)
     if ranges:
-        said = asked | {tags.RUNS: str(len(ranges))}
-        _execute_all(instance, summary, [Request(days, tuple(names)) for days in ranges], said, workers, progress)
+        more_tags = asked | {tags.RUNS: str(len(ranges))}
+        _execute_all(instance, summary, [Request(days, tuple(names)) for days in ranges], more_tags, workers, progress)
     patiently(partial(_sum_up, store, summary, ranges))
     return summary
 
@@ -230,13 +230,13 @@ def retry(
     mode: Mode = session.mode if session.mode in tags.PRIORITIES else "bulk"  # type: ignore[assignment]
     summary = SessionSummary(session.session, mode, users)
     requests = [Request(days, tuple(users)) for days in ranges]
-    said = {tags.RUNS: str(len(ranges)), tags.ATTEMPT: str(session.attempts + 1)}
+    more_tags = {tags.RUNS: str(len(ranges)), tags.ATTEMPT: str(session.attempts + 1)}
     whole = DayRange(day_of(session.start), day_of(session.end))
     if queue:
         summary.status = "pending"
-        summary.runs += [_queue(instance, one.tags(session.session, mode, whole) | said, one) for one in requests]
+        summary.runs += [_queue(instance, one.tags(session.session, mode, whole) | more_tags, one) for one in requests]
         return summary
-    _execute_all(instance, summary, requests, said, workers, progress, whole)
+    _execute_all(instance, summary, requests, more_tags, workers, progress, whole)
     patiently(partial(_sum_up, store, summary, ranges))
     return summary
 
@@ -401,7 +401,7 @@ def _execute_all(
     instance: dg.DagsterInstance,
     summary: SessionSummary,
     requests: Sequence[Request],
-    said: dict[str, str],
+    more_tags: dict[str, str],
     workers: int,
     progress: Callable[[float, str], None],
     span: DayRange | None = None,
@@ -410,12 +410,12 @@ def _execute_all(
     started = time.monotonic()
     span = span or DayRange(requests[0].days.lo_day, requests[-1].days.hi_day)
     # It is this process that goes on after a crash, or nobody.
-    said = said | {tags.PROCESS: process_tag(), tags.MAX_RETRIES: "0"}
+    more_tags = more_tags | {tags.PROCESS: process_tag(), tags.MAX_RETRIES: "0"}
     total = sum(hi - lo + 1 for lo, hi in (request.days for request in requests))
     done = 0
     for request in requests:
         days = request.days.hi_day - request.days.lo_day + 1
-        run_tags = request.tags(summary.session, summary.mode, span) | said
+        run_tags = request.tags(summary.session, summary.mode, span) | more_tags
         _execute(instance, run_tags, request, workers, summary, partial(_scaled, progress, done / total, days / total))
         done += days
         if summary.status == "cancelled" or summary.broken:

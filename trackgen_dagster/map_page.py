@@ -27,12 +27,12 @@ class WrongRequest(ValueError):
     """The parameters are wrong."""
 
 
-def answer(said: QueryParams, instance: dg.DagsterInstance, headers: dict[str, str]) -> StreamingResponse:
+def answer(query: QueryParams, instance: dg.DagsterInstance, headers: dict[str, str]) -> StreamingResponse:
     """Return the page that `trackgen map` makes.
 
     Parameters
     ----------
-    said : QueryParams
+    query : QueryParams
         `start`, and perhaps `end` and some `user`; or `session`.
     instance : DagsterInstance
         Which knows the session.
@@ -45,7 +45,7 @@ def answer(said: QueryParams, instance: dg.DagsterInstance, headers: dict[str, s
         400 if the parameters are wrong, 404 if there is nothing of that kind, 503 if the database cannot be used.
     """
     try:
-        page = _render(*_asked_for(said, instance))
+        page = _render(*_asked_for(query, instance))
     except WrongRequest as error:
         raise HTTPException(400, str(error), headers) from error
     except (NothingToShow, UnknownUser, UnknownSession) as error:
@@ -57,24 +57,24 @@ def answer(said: QueryParams, instance: dg.DagsterInstance, headers: dict[str, s
     return StreamingResponse(_chunks(page), headers=headers | length, media_type="text/html")
 
 
-def _asked_for(said: QueryParams, instance: dg.DagsterInstance) -> tuple[list[str] | None, int, int]:
+def _asked_for(query: QueryParams, instance: dg.DagsterInstance) -> tuple[list[str] | None, int, int]:
     """Return users (None for all), first and last day."""
-    for name in said:
+    for name in query:
         if name not in PARAMETERS:
             raise WrongRequest(f"there is no parameter {name!r}: there are {', '.join(PARAMETERS)}")
-        if name != "user" and len(said.getlist(name)) > 1:
+        if name != "user" and len(query.getlist(name)) > 1:
             raise WrongRequest(f"{name} is there more than once")
-    if "session" in said:
-        if len(said) > 1:
+    if "session" in query:
+        if len(query) > 1:
             raise WrongRequest("session goes with no other parameter")
-        return find_session(instance, said["session"]).work
-    if "start" not in said:
+        return find_session(instance, query["session"]).work
+    if "start" not in query:
         raise WrongRequest("say which days: start=YYYY-MM-DD, and end if there are more; or session=ID")
-    lo_day = _day(said["start"])
-    hi_day = _day(said["end"]) if "end" in said else lo_day
+    lo_day = _day(query["start"])
+    hi_day = _day(query["end"]) if "end" in query else lo_day
     if hi_day < lo_day:
         raise WrongRequest("end lies before start")
-    return said.getlist("user") or None, lo_day, hi_day
+    return query.getlist("user") or None, lo_day, hi_day
 
 
 def _day(text: str) -> int:

@@ -146,10 +146,10 @@ def _captions(tracks: pd.DataFrame) -> dict[int, str]:
     """Say whose the panels of each day are, from left to right, and how far they went."""
     panels = tracks.drop_duplicates(["day", "panel"])
     km = tracks.groupby(["day", "panel"])["length_mm"].sum().to_numpy() / 1e6
-    said: dict[int, list[str]] = {}
+    parts_of_days: dict[int, list[str]] = {}
     for day, user, device, length in zip(panels["day"], panels["user"], panels["device"], km, strict=True):
         name = f"{user} {device}".strip()
         short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         plain = re.sub(r"([^\w\s])", r"\\\1", short)  # no Markdown
-        said.setdefault(day, []).append(f"{plain} {length:,.1f} km")
-    return {day: ", ".join(parts) for day, parts in said.items()}
+        parts_of_days.setdefault(day, []).append(f"{plain} {length:,.1f} km")
+    return {day: ", ".join(parts) for day, parts in parts_of_days.items()}

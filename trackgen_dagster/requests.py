@@ -102,8 +102,8 @@ class Request:
     def tags(self, session: str, mode: str, span: DayRange | None = None) -> dict[str, str]:
         """Return the tags of the run, as a part of a session."""
         lo_day, hi_day = self.days
-        said = session_tags(session, mode, self.users, span or self.days)
-        return said | {RANGE_TAGS[0]: key_of(lo_day), RANGE_TAGS[1]: key_of(hi_day)}
+        run_tags = session_tags(session, mode, self.users, span or self.days)
+        return run_tags | {RANGE_TAGS[0]: key_of(lo_day), RANGE_TAGS[1]: key_of(hi_day)}
 
     def config(self, workers: int = 0) -> dict[str, Any]:
         """Return the run's configuration."""
@@ -111,10 +111,10 @@ class Request:
 
     def run_request(self, session: str, mode: str, run_key: str) -> dg.RunRequest:
         """Return what a sensor or a schedule asks Dagster for."""
-        said = self.tags(session, mode) | {tags.KEY: self.key}
+        run_tags = self.tags(session, mode) | {tags.KEY: self.key}
         if self.only_dirty:  # as long as it is listed, the sensor asks for it again
-            said[tags.MAX_RETRIES] = "0"
-        return dg.RunRequest(run_key, self.config(), said)
+            run_tags[tags.MAX_RETRIES] = "0"
+        return dg.RunRequest(run_key, self.config(), run_tags)
 
 
 def new_session() -> str:
@@ -237,8 +237,8 @@ def _to_come(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Cover]:
     return [_cover(tags.span_of(run.tags), run.tags, known[-1].create_timestamp.timestamp())]
 
 
-def _cover(days: tuple[int, int], said: Mapping[str, str], asked_s: float | None = None) -> Cover:
-    users = tags.users_of(said)
+def _cover(days: tuple[int, int], run_tags: Mapping[str, str], asked_s: float | None = None) -> Cover:
+    users = tags.users_of(run_tags)
     asked_ms = None if asked_s is None else round(1000 * asked_s)
     return Cover(DayRange(*days), None if users is None else frozenset(users), asked_ms)
 

@@ -218,8 +218,8 @@ def errors_of(instance: dg.DagsterInstance, name: str) -> list[ChunkError]:
     ]
     if parts.backfill and parts.backfill.error:
         start, end = map(key_of, span_of(parts))
-        said = " ".join(parts.backfill.error.message.split())
-        found.append(ChunkError("backfill", start, end, (), "bug", 1, said))
+        message = " ".join(parts.backfill.error.message.split())
+        found.append(ChunkError("backfill", start, end, (), "bug", 1, message))
     return found
 
 
@@ -461,7 +461,7 @@ def _attempt_of(run: dg.DagsterRun) -> int:
 
 
 def _summed_up(instance: dg.DagsterInstance, name: str, parts: Parts) -> Session:
-    said = parts.backfill.tags if parts.backfill else parts.runs[-1].tags
+    run_tags = parts.backfill.tags if parts.backfill else parts.runs[-1].tags
     status = _status(instance, parts)
     over = status in OVER
     started = [record.start_time for record in parts.records if record.start_time]
@@ -477,8 +477,8 @@ def _summed_up(instance: dg.DagsterInstance, name: str, parts: Parts) -> Session
     return Session(
         session=name,
         status=status,
-        mode=said.get(tags.MODE) or ("backfill" if parts.backfill else "run"),
-        users=said.get(tags.USERS, "all"),
+        mode=run_tags.get(tags.MODE) or ("backfill" if parts.backfill else "run"),
+        users=run_tags.get(tags.USERS, "all"),
         start=key_of(first_day),
         end=key_of(last_day),
         settings=next((run.tags[tags.SETTINGS] for run in parts.runs if tags.SETTINGS in run.tags), None),
@@ -603,15 +603,15 @@ def _errors_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Chu
 def _why_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return why a run failed that no step of failed: what the daemon met when it wanted to start or to watch it."""
     ends = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    said = " ".join(ends[-1].message.split()) if ends else "the run ended without saying why"
+    message = " ".join(ends[-1].message.split()) if ends else "the run ended without saying why"
     for entry in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         error = entry.get_dagster_event().engine_event_data.error
         if error is None:
             continue
         if error.cls_name in UNREACHABLE:
             return "the code server did not answer in time, so the run was not started; the daemon asks for it again"
-        return f"{said} {' '.join(error.message.split())}"
-    return said
+        return f"{message} {' '.join(error.message.split())}"
+    return message
 
 
 def _root_of(event: dg.DagsterEvent) -> SerializableErrorInfo | None:

@@ -92,5 +92,5 @@ def spell_users(users: Collection[str]) -> str:
 
 def users_of(tags: Mapping[str, str]) -> list[str] | None:
     """Return the users a run is about, by its tags; None for all."""
-    said = tags.get(USERS, "all")
-    return None if said == "all" else list(json.loads(said))
+    names = tags.get(USERS, "all")
+    return None if names == "all" else list(json.loads(names))

@@ -187,14 +187,15 @@ def _mirror(
     wanted = [one for one in known.values() if one.state != "off" and (names is None or one.name in names)]
     # Of whom all changes are listed, the days that are need to be looked at alone.
     token = changes.token(dawarich)
-    told = {id for id, one in known.items() if token and one.token == token}
+    listed_ids = {id for id, one in known.items() if token and one.token == token}
     listed = pd.DataFrame({"id": [], "day": []}, dtype="Int64")
     if token is not None:
-        others = {id for id in told & there.keys() if known[id].state != "off"} - {one.dawarich_id for one in wanted}
+        others = {id for id in listed_ids & there.keys() if known[id].state != "off"}
+        others -= {one.dawarich_id for one in wanted}
         listed = changes.take(dawarich, others)
         if listed["day"].isna().any():
-            told, others = set(), set()
-    by_days = {one.dawarich_id for one in wanted if one.dawarich_id in told & there.keys() and not again}
+            listed_ids, others = set(), set()
+    by_days = {one.dawarich_id for one in wanted if one.dawarich_id in listed_ids & there.keys() and not again}
     in_full = {one.dawarich_id for one in wanted if one.dawarich_id in there} - by_days
     listed_here = listed[listed["id"].isin(by_days)]
     found = dawarich.days(in_full, listed_here)
@@ -214,7 +215,7 @@ def _mirror(
             failed.add(one.dawarich_id)
     if token is None and any(one.token for one in known.values()):
         _keep_token(store, None, [])
-    elif token is not None and (len(listed) or in_full or failed or told != by_days | others):
+    elif token is not None and (len(listed) or in_full or failed or listed_ids != by_days | others):
         # Of whom something failed, the days that were listed are not any more: everything is read the next time.
         complete = (in_full | by_days | others) - failed
         _keep_token(store, changes.leave_token(dawarich), [known[id].user_id for id in complete])

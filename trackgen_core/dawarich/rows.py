@@ -175,8 +175,8 @@ def _lines(coordinates: FloatArray, begins: IntArray, stops: IntArray) -> list[b
 def digests(tracks: pd.DataFrame, legs: pd.DataFrame) -> IntArray:
     """Return what tells tracks and their legs, as rows of Dawarich, from others: hashes of their points and legs."""
     coded = legs.assign(mode=legs["mode"].map(MODE_NUMBERS).fillna(0))
-    told = mixed(*(coded[name].to_numpy(np.int64) for name in ("number", "mode", "started_ms", "confidence")))
-    of_legs = pd.Series(told, legs["track_id"]).groupby(level=0).sum()
+    leg_digests = mixed(*(coded[name].to_numpy(np.int64) for name in ("number", "mode", "started_ms", "confidence")))
+    of_legs = pd.Series(leg_digests, legs["track_id"]).groupby(level=0).sum()
     rows = track_rows(tracks)
     words = [bits(rows[name].to_numpy("float64")) for name in rows.columns]
     summed: IntArray = mixed(

@@ -367,15 +367,15 @@ def read_settings(stored: Any) -> tuple[dict[str, Any], list[str]]:  # noqa: ANN
         What `users.settings` holds. Numbers may be texts, of which Dawarich, as Ruby's `to_i` does, reads the digits
         that they begin with.
     """
-    said: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
+    stored_values: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
     values: dict[str, Any] = {}
     notes = []
     for name, default in DEFAULTS.items():
-        number = _to_i(said.get(name, default))
+        number = _to_i(stored_values.get(name, default))
         values[name] = min(number, MOST[name]) if number > 0 else default
         if values[name] != number:
-            notes.append(f"{name} is {said.get(name)!r}: taken for {values[name]}")
-    zone = said.get("timezone")
+            notes.append(f"{name} is {stored_values.get(name)!r}: taken for {values[name]}")
+    zone = stored_values.get("timezone")
     if isinstance(zone, str) and zone.strip():
         known = RAILS_ZONES.get(zone.strip(), zone.strip())
         try:

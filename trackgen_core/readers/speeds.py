@@ -83,6 +83,6 @@ def speed_ratios(frame: pd.DataFrame) -> NDArray[np.float64]:
         length_m = EARTH_RADIUS_M * np.hypot(east, north)
         link_ms = np.diff(time_ms)
         mean = (speed[1:] + speed[:-1]) / 2
-        told = same & (link_ms > 0) & (link_ms <= MAX_LINK_MS) & (length_m >= MIN_LINK_M) & (mean > 0)
-        ratios: NDArray[np.float64] = mean[told] / (length_m[told] / (link_ms[told] / 1000))
+        is_compared = same & (link_ms > 0) & (link_ms <= MAX_LINK_MS) & (length_m >= MIN_LINK_M) & (mean > 0)
+        ratios: NDArray[np.float64] = mean[is_compared] / (length_m[is_compared] / (link_ms[is_compared] / 1000))
     return ratios[np.isfinite(ratios)]
