@@ -227,8 +227,9 @@ def add_items(line: Timeline, fixes: Sequence[Fix], rules: Settings, edits: Sequ
         for n, (fix, altitude_cm) in enumerate(zip(fixes, cleaned_altitudes(fixes, rules), strict=True))
     ]
     breaks = {n: reason for n, reason in breaks_among(fixes, rules).items() if n not in freed}
-    wishes = midnights(fixes, rules, freed) | splits(fixes, edits)
-    stays = stays_of(Given(fixes, rules, breaks, points_taken(fixes, edits), freed, wishes.keys()))
+    by_hand = splits(fixes, edits)
+    wishes = midnights(fixes, rules, freed) | by_hand
+    stays = stays_of(Given(fixes, rules, breaks, points_taken(fixes, edits), freed, by_hand.keys()))
     breaks = {n: reason for n, reason in breaks.items() if n not in stays.inside | stays.nowhere}
     for run in stays.runs:
         line.stays.append(

@@ -123,6 +123,15 @@ def is_same_stay(settled: Sequence[Cell], a: Run, b: Run, radius_cm: int) -> boo
     )
 
 
+def company(cells: Sequence[Cell], n: int, radius_cm: int) -> int:
+    """Return how many of the five cells before and after one are near it in time and place."""
+    beside = [*cells[max(0, n - 5) : n], *cells[n + 1 : n + 6]]
+    return sum(
+        abs(cell.clock_ms - cells[n].clock_ms) <= 15 * MINUTE_MS and apart_cm(cell.place, cells[n].place) <= radius_cm
+        for cell in beside
+    )
+
+
 def away_cells(cells: Sequence[Cell], radius_cm: int) -> set[int]:
     """Return the cells of excursions."""
     away = set()
@@ -136,6 +145,7 @@ def away_cells(cells: Sequence[Cell], radius_cm: int) -> set[int]:
                     and apart_cm(a.place, cell.place) > radius_cm
                     and apart_cm(b.place, cell.place) > radius_cm
                     and max(apart_cm(c.place, d.place) for c, d in pairwise(cells[i : j + 1])) > radius_cm
+                    and 2 * company(cells, n, radius_cm) <= sum(company(cells, k, radius_cm) for k in (i, j))
                 ):
                     away.add(n)
     return away

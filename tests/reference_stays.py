@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from tests.reference_dwelling import SILENCE_MS, cells_of, dwelling, known_cells
+from tests.reference_motion import Link, links_of
 from tests.reference_words import (
     HOUR_MS,
     METRE_CM,
@@ -22,7 +24,6 @@ from tests.reference_words import (
     consecutive,
     distance_cm,
     gap_ms,
-    link_mm,
     place_of,
 )
 from trackgen_core.settings import Settings
@@ -52,7 +53,7 @@ class Given:
     taken: Set[int]
     freed: Set[int]
     ends: Set[int]
-    """Links over which a track would not go on: midnights and splits by hand."""
+    """Links over which a track would not go on: splits by hand."""
 
     @property
     def radius_cm(self) -> int:
@@ -60,6 +61,11 @@ class Given:
 
     def links(self) -> range:
         return range(len(self.fixes) - 1)
+
+    @cached_property
+    def measured_links(self) -> list[Link | None]:
+        """The links that lead to each point."""
+        return links_of(self.fixes, self.rules)
 
     def is_near(self, a: int, b: int) -> bool:
         return distance_cm(self.fixes[a], self.fixes[b]) <= self.radius_cm
@@ -150,10 +156,10 @@ def brief_ways(given: Given, of_stays: Set[int], silent: Set[int]) -> list[list[
             continue
         first = way[0] if into in silent else way[0] - 1
         last = way[-1] if out_of in silent else way[-1] + 1
-        length_mm = sum(link_mm(a, b) for a, b in pairwise(fixes[first : last + 1]))
         if (
             fixes[last].time_ms - fixes[first].time_ms <= 10 * MINUTE_MS
-            and length_mm <= 20 * given.radius_cm
+            and sum(link.length_mm for link in given.measured_links[first + 1 : last + 1] if link)
+            <= 20 * given.radius_cm
             and given.is_near(way[0] - 1, way[-1] + 1)
         ):
             found.append(way)

@@ -25,6 +25,8 @@ WINDOW_MS: Final = 90 * MS_PER_MINUTE
 EXCURSION_MS: Final = 25 * MS_PER_MINUTE
 """A shorter trip out and back, of which no way was recorded, does not end a stay."""
 EXCURSION_CELLS: Final = 5
+COMPANY_MS: Final = 15 * MS_PER_MINUTE
+"""So near in time are the cells that say which of two places is the excursion."""
 JOIN_MS: Final = 10 * MS_PER_MINUTE
 """A place that is reached again so soon was not left."""
 ON_THE_WAY_MS: Final = 2 * MS_PER_MINUTE
@@ -116,7 +118,11 @@ def dwell_radius_cm(radius_cm: int) -> int:
 
 
 def _away(cells: Cells, radius_cm: int) -> Mask:
-    """Mark the cells of excursions, which lead away and back within a few cells and minutes."""
+    """Mark the cells of excursions, which lead away and back within a few cells and minutes.
+
+    Where two places take turns, as a phone at home and a mast that it sees now and then, the one with more company is
+    no excursion from the other.
+    """
     clock_ms, places = cells.clock_ms, cells.places
     away = np.zeros(len(clock_ms), bool)
     link_cm = distances_cm(places[:, :-1], places[:, 1:])
@@ -134,8 +140,20 @@ def _away(cells: Cells, radius_cm: int) -> Mask:
             one = places[:, before + n]
             far = distances_cm(places[:, before], one) > radius_cm
             far &= distances_cm(places[:, before + links], one) > radius_cm
-            away[before[far] + n] = True
+            i = before[far]
+            company, of_i, of_j = (_company(cells, number, radius_cm) for number in (i + n, i, i + links))
+            away[(i + n)[2 * company <= of_i + of_j]] = True
     return away
+
+
+def _company(cells: Cells, number: IntArray, radius_cm: int) -> IntArray:
+    """Count the cells beside each of some, before and after it, that are near it in time and place."""
+    company = np.zeros(len(number), np.int64)
+    for offset in (*range(-EXCURSION_CELLS, 0), *range(1, EXCURSION_CELLS + 1)):
+        other = np.clip(number + offset, 0, len(cells.clock_ms) - 1)
+        near = (other == number + offset) & (np.abs(cells.clock_ms[other] - cells.clock_ms[number]) <= COMPANY_MS)
+        company += near & (distances_cm(cells.places[:, other], cells.places[:, number]) <= radius_cm)
+    return company
 
 
 class _Sums(NamedTuple):

@@ -115,8 +115,10 @@ def connect(
     segments = _with_lonely_rests(segments, silent, parts, in_merge)
     alone = (segments["is_stay"].to_numpy() == 1) & ~were_stays
     one_stay |= silent & (alone[:-1] | alone[1:])
-    cuts = ~same_device | ((reason != NO_BREAK) & ~silent) | split | midnight
-    segments, inside = _with_brief_ways(segments, silent, cuts, (ends, starts), link_mm, in_merge, settings)
+    cuts = ~same_device | ((reason != NO_BREAK) & ~silent) | split  # at midnight, nobody sets out
+    known = after["link_mm"].to_numpy() >= 0  # otherwise the points on both sides tell
+    counted_mm = np.where(known, after["link_mm"].to_numpy(), link_mm)
+    segments, inside = _with_brief_ways(segments, silent, cuts, (ends, starts), counted_mm, in_merge, settings)
     is_stay = segments["is_stay"].to_numpy() == 1
     one_stay = (one_stay | inside) & is_stay[:-1] & is_stay[1:]
     together = one_stay.copy()
@@ -130,7 +132,6 @@ def connect(
     reason[one_stay] = NO_BREAK
     reason[~same_device] = TIME_GAP
     paused = (after["resumes"].to_numpy() == 1) & ~merged
-    known = after["link_mm"].to_numpy() >= 0  # otherwise the points on both sides tell
 
     # Everything from here on has an element a segment: the seam before it.
     start = np.full(min(len(segments), 1), TIME_GAP, np.int8)
@@ -138,7 +139,7 @@ def connect(
     reason = np.concatenate([start, reason])
     seams = Seams(
         reason,
-        np.append(none, np.where(paused, 0, np.where(known, after["link_mm"].to_numpy(), link_mm))),
+        np.append(none, np.where(paused, 0, counted_mm)),
         np.append(none, np.where(paused, 0, link_ms)),
         np.append(none, np.where(known, after["link_band"].to_numpy(), speed_bands(link_ms, link_mm))),
         np.append(none, np.where(known, after["link_straight"].to_numpy(), 0)),

@@ -158,6 +158,22 @@ def test_a_wifi_router_that_moved_is_no_journey() -> None:
     assert one.counts() == (0, 1)
 
 
+@pytest.mark.parametrize("seen", [(1, 4, 7, 10), (2, 3, 8, 9), (4, 5, 6, 7), (2, 3, 4, 9)], ids=str)
+@pytest.mark.parametrize("accuracy", [None, 20.0, 800.0])
+def test_a_phone_in_bed_that_sees_a_mast_a_third_of_the_time(seen: tuple[int, ...], accuracy: float | None) -> None:
+    one = Traveller(300, noise_m=8.0, accuracy=accuracy and 20.0)
+    for number in range(8 * 12):
+        one.time_s += 300
+        if number % 12 in seen:
+            one.see(600, 0, **{"accuracy": accuracy} if accuracy else {})
+        else:
+            one.see()
+    assert one.counts() == (0, 1)
+    assert minutes(one.stays())[0] >= 7.5 * 60
+    (stay,) = one.stays().itertuples()
+    assert math.hypot((stay.lon - LON) * EAST, (stay.lat - LAT) * METRES_PER_DEGREE) < 20
+
+
 def test_a_phone_that_sleeps_at_night_is_at_home() -> None:
     one = Traveller(60, noise_m=8.0)
     one.stay(120)
