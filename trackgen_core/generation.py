@@ -286,7 +286,8 @@ def compare_chains(store: Store, connection: Connection, window: Window) -> Chai
     items = _intervals(chains[is_track(chains) | (chains["is_stay"] == 1)])
     new, known = _fingerprints(items), _fingerprints(old)
     compared = pd.concat([items[~np.isin(new, known)].assign(item_id=""), old[~np.isin(known, new)].assign(chain=-1)])
-    differing = _of_window(compared, start_ms, end_ms)
+    several = heads.groupby("whole")["chain"].transform("nunique") > 1
+    differing = _of_window(compared, _wholes(heads[several]), start_ms, end_ms)
     to_make = differing.loc[differing["chain"] >= 0, "chain"]
     gone = differing[differing["chain"] < 0]
     return Chains(
@@ -307,18 +308,21 @@ def _fingerprints(items: pd.DataFrame) -> IntArray:
     return mixed(*words, *(text_words(items[name]) for name in ("settings_id", "break_reason")))
 
 
-def _of_window(differing: pd.DataFrame, start_ms: int, end_ms: int) -> pd.DataFrame:
+def _of_window(differing: pd.DataFrame, wholes: pd.DataFrame, start_ms: int, end_ms: int) -> pd.DataFrame:
     """Leave out chains and items before and after the window that differ for reasons of their own.
 
     Their days are listed themselves, and if one of them cannot be made, that is no concern of the window. The window's
-    are those that share an instant, directly or not, with something in it, and those of which only the break reason
+    are those that share an instant, directly or not, with something in it, also by way of what has to be known together
+    (`wholes`: where a rest that creeps is cut depends on where it began); and those of which only the break reason
     differs.
     """
-    differing = differing.sort_values(["device_id", "started_ms", "ended_ms"])
-    together = differing.groupby(_clusters(differing, "started_ms", "ended_ms", touching=True))
+    items = pd.concat([differing.assign(is_item=True), wholes.assign(is_item=False)])
+    items = items.sort_values(["device_id", "started_ms", "ended_ms"], ignore_index=True)
+    together = items.groupby(_clusters(items, "started_ms", "ended_ms", touching=True))
     in_window = (together["started_ms"].transform("min") < end_ms) & (together["ended_ms"].transform("max") >= start_ms)
-    only_reason = differing.duplicated([name for name in COMPARED if name != "break_reason"], keep=False)
-    return differing[in_window | only_reason]
+    only_reason = items.duplicated([name for name in COMPARED if name != "break_reason"], keep=False)
+    found = items.loc[items["is_item"] & (in_window | only_reason), list(differing)]
+    return found.astype(differing.dtypes)
 
 
 def mark_all(store: Store, stage: Stage, lo_day: int, hi_day: int, user_ids: Collection[int] | None = None) -> None:
