@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
-from trackgen_core.breaks import BREAK_REASONS, break_reasons
+from trackgen_core.breaks import BREAK_REASONS
 from trackgen_core.generation import Window, chains_of, compare_chains, seams_of, user_by_device
 from trackgen_core.geodesy import pair_lengths_mm
 from trackgen_core.legs import main_modes
@@ -239,17 +239,23 @@ def why(store: Store, connection: Connection, track: Any, settings: Settings) ->
         began = explain(BREAK_REASONS.index(track.break_reason), *hop, settings, is_stay=False)
     if len(after):
         hop_ms, hop_mm = _hop((track.ended_ms, track.end_lon, track.end_lat), after.to_numpy()[0])
-        span = pd.DataFrame({"device_id": [track.device_id], "lo_ms": track.ended_ms, "hi_ms": track.ended_ms})
-        items = store.item_heads(connection, span)
-        next_items = items[(items["started_ms"] == track.ended_ms) & (items["item_id"] != track.track_id)]
-        if len(next_items):  # what begins with the fix with which the track ends
-            reason, is_stay = next_items[["break_reason", "is_stay"]].iloc[-1]
-            ended = explain(BREAK_REASONS.index(reason), hop_ms, hop_mm, settings, is_stay=bool(is_stay))
-        else:
-            unknown = np.zeros(1, np.int64)
-            (code,) = break_reasons(np.array([hop_ms]), np.array([hop_mm]), unknown, unknown, settings)
-            ended = explain(int(code), hop_ms, hop_mm, settings, is_stay=False)
+        reason, is_stay = _following(store, connection, track, int(after["time_ms"].iloc[0]))
+        ended = explain(reason, hop_ms, hop_mm, settings, is_stay=is_stay)
     return began, ended
+
+
+def _following(store: Store, connection: Connection, track: Any, next_ms: int) -> tuple[int, bool]:  # noqa: ANN401
+    """Return why what comes after a track on its device begins anew, and whether it is a stay."""
+    user_id = user_by_device(store.devices(connection))[track.device_id]
+    # Over more than two days, it is a gap, and what is behind it need not be read.
+    days = track.ended_ms // MS_PER_DAY, min(next_ms, track.ended_ms + 2 * MS_PER_DAY) // MS_PER_DAY
+    chains = chains_of(compare_chains(store, connection, Window(*days, (user_id,))).heads)
+    chains = chains[chains["device_id"] == track.device_id]
+    own = (chains["first_ms"] == track.started_ms) & (chains["last_ms"] == track.ended_ms) & is_track(chains)
+    behind = chains[own.shift(fill_value=False)]
+    if behind.empty:
+        return BREAK_REASONS.index("time_gap"), False
+    return int(behind["reason"].iloc[0]), bool(behind["is_stay"].iloc[0])
 
 
 def _hop(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
