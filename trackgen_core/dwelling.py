@@ -125,6 +125,7 @@ def _away(cells: Cells, radius_cm: int) -> Mask:
     """
     clock_ms, places = cells.clock_ms, cells.places
     away = np.zeros(len(clock_ms), bool)
+    found = [np.empty((3, 0), np.int64)]  # a cell, one before it, one after it
     link_cm = distances_cm(places[:, :-1], places[:, 1:])
     way_cm = longest_cm = link_cm
     for links in range(2, EXCURSION_CELLS + 2):
@@ -140,19 +141,22 @@ def _away(cells: Cells, radius_cm: int) -> Mask:
             one = places[:, before + n]
             far = distances_cm(places[:, before], one) > radius_cm
             far &= distances_cm(places[:, before + links], one) > radius_cm
-            i = before[far]
-            company, of_i, of_j = (_company(cells, number, radius_cm) for number in (i + n, i, i + links))
-            away[(i + n)[2 * company <= of_i + of_j]] = True
+            found.append(before[far] + np.array([[n], [0], [links]]))
+    cell, first, last = np.concatenate(found, axis=1)
+    if len(cell):
+        company = _company(cells, radius_cm)
+        away[cell[2 * company[cell] <= company[first] + company[last]]] = True
     return away
 
 
-def _company(cells: Cells, number: IntArray, radius_cm: int) -> IntArray:
-    """Count the cells beside each of some, before and after it, that are near it in time and place."""
-    company = np.zeros(len(number), np.int64)
-    for offset in (*range(-EXCURSION_CELLS, 0), *range(1, EXCURSION_CELLS + 1)):
-        other = np.clip(number + offset, 0, len(cells.clock_ms) - 1)
-        near = (other == number + offset) & (np.abs(cells.clock_ms[other] - cells.clock_ms[number]) <= COMPANY_MS)
-        company += near & (distances_cm(cells.places[:, other], cells.places[:, number]) <= radius_cm)
+def _company(cells: Cells, radius_cm: int) -> IntArray:
+    """Count the cells beside each, before and after it, that are near it in time and place."""
+    company = np.zeros(len(cells.clock_ms), np.int64)
+    for apart in range(1, min(EXCURSION_CELLS, len(company) - 1) + 1):
+        near = cells.clock_ms[apart:] - cells.clock_ms[:-apart] <= COMPANY_MS
+        near &= distances_cm(cells.places[:, apart:], cells.places[:, :-apart]) <= radius_cm
+        company[apart:] += near
+        company[:-apart] += near
     return company
 
 
