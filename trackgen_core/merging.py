@@ -43,6 +43,7 @@ from trackgen_core.segmentation import (
     SUM_COLUMNS,
     UNSTEADY,
     WAY_COLUMNS,
+    packed_way,
 )
 
 TRACK_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/trackgen/trackgen/track")
@@ -180,7 +181,7 @@ def _with_links(segments: pd.DataFrame, seams: Seams) -> dict[str, IntArray]:
     joined = np.flatnonzero(seams.reason == NO_BREAK)
     links = (seams.link_mm, seams.link_ms, seams.link_band, seams.link_straight, seams.link_traits)
     link_mm, link_ms, band, straight, traits = (column[joined] for column in links)
-    sums["digest"][joined] += mixed(link_mm, link_ms, band | traits << 8 | straight << 16)
+    sums["digest"][joined] += mixed(link_mm, link_ms, packed_way(band, straight, traits))
     sums["length_mm"][joined] += link_mm
     sums["unsteady_ms"][joined] += np.where(traits & UNSTEADY, link_ms, 0)
     sums["sea_ms"][joined] += np.where(traits & AT_SEA, link_ms, 0)

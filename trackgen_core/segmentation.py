@@ -350,7 +350,7 @@ def _cut(
     flags |= tie_places(device, time) << TIE_SHIFT  # or another order of points of one instant would look the same
     link_ms = np.where(unknown, 0, labels.link_ms)
     # Other points nearby may change how fast, steady and straight a link is, and nothing else of its points.
-    way = band | labels.traits << 8 | labels.straight << 16
+    way = packed_way(band, labels.straight, labels.traits)
     digests = mixed(bits(lon), bits(lat), time, bits(altitude), flags, labels.late_ms, link_mm, link_ms, way)
     segments = pd.DataFrame(
         {
@@ -395,6 +395,12 @@ def _cut(
         }
     )
     return segments
+
+
+def packed_way(band: IntArray, straight: IntArray, traits: IntArray) -> IntArray:
+    """Return what is known of n links besides their length and time, a word each, for their digests."""
+    way: IntArray = band | traits << 8 | straight << 16
+    return way
 
 
 def local_days(time_ms: IntArray, timezone: str) -> IntArray:
