@@ -14,11 +14,7 @@ import dagster as dg
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
-from trackgen_dagster.internals import (
-    CheckRunHealthResult,
-    ConfigurableClassData,
-    WorkerStatus,
-)
+from trackgen_dagster.internals import CheckRunHealthResult, ConfigurableClassData, WorkerStatus
 
 ANSWER_S: Final = 3.0
 """How long workers have to say what they work on."""

@@ -5,10 +5,6 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from trackgen_dagster.internals import (
-    is_valid_owner,
-)
-
 DEFAULTS: Final = {
     "TRACKGEN_DEBOUNCE_SECONDS": 45.0,
     "TRACKGEN_STUCK_MINUTES": 30.0,
@@ -70,6 +66,8 @@ def owners() -> list[str]:
     ValueError
         If one of them is neither.
     """
+    from trackgen_dagster.internals import is_valid_owner  # commands that ask for no owners need not load Dagster
+
     named = [name.strip() for name in os.environ.get("TRACKGEN_OWNERS", "").split(",")]
     found = [name for name in dict.fromkeys(named) if name]
     for name in found:

@@ -17,11 +17,7 @@ import dagster as dg
 from trackgen_core.store import Store
 from trackgen_core.words import counted
 from trackgen_dagster.environment import log_level
-from trackgen_dagster.internals import (
-    BULK_ACTION_TERMINAL_STATUSES,
-    BulkActionsFilter,
-    BulkActionStatus,
-)
+from trackgen_dagster.internals import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 from trackgen_dagster.sessions import (
     ChunkError,
     Session,

@@ -24,11 +24,7 @@ from trackgen_dagster import notifications, tags
 from trackgen_dagster.assets import points_event
 from trackgen_dagster.environment import number
 from trackgen_dagster.instance import fail_abandoned_runs, pid_of, works
-from trackgen_dagster.internals import (
-    AUTO_RETRY_RUN_ID_TAG,
-    PARENT_RUN_ID_TAG,
-    WILL_RETRY_TAG,
-)
+from trackgen_dagster.internals import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 from trackgen_dagster.jobs import generate, inbox
 from trackgen_dagster.requests import (
     MOST_RANGES,
